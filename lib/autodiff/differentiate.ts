@@ -1,0 +1,158 @@
+import { type Graph, liveNodes, type Node } from "../graph/graph.js";
+import type { PrimitiveName } from "../graph/primitives.js";
+import { emit, replay, traceGraph } from "../graph/trace.js";
+import * as raw from "../ops/raw.js";
+import { type Rule, rules, type Tangent } from "../ops/rules.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/**
+ * Forward mode: records the graph anew in the current trace, with the tangents of its values beside them.
+ * `inputs` are the arguments and the captured tensors; an input without a tangent is a constant.
+ */
+export function pushForward(
+  graph: Graph,
+  inputs: readonly Tensor[],
+  tangents: readonly Tangent[],
+): { values: Tensor[]; tangents: Tangent[] } {
+  const value = new Map<Node, Tensor>(graph.inputs.map((node, i) => [node, inputs[i]!]));
+  const tangent = new Map<Node, Tangent>(graph.inputs.map((node, i) => [node, tangents[i]]));
+  for (const node of liveNodes(graph.nodes, graph.outputs)) {
+    if (node.op === "input") continue;
+    const x = node.inputs.map((i) => value.get(i)!);
+    const y = emit(node.op, x, node.attrs);
+    value.set(node, y);
+    const dx = node.inputs.map((i) => tangent.get(i));
+    if (dx.every((d) => d === undefined)) continue;
+    const rule = rules[node.op] as Rule<PrimitiveName>;
+    tangent.set(node, rule.jvp(dx, { x, y, attrs: node.attrs }));
+  }
+  return {
+    values: graph.outputs.map((node) => value.get(node)!),
+    tangents: graph.outputs.map((node) => tangent.get(node)),
+  };
+}
+
+/** A graph that computes values and, linear in further inputs, their tangents. */
+export interface Linearization {
+  readonly graph: Graph;
+  /** Outputs of the function: their nodes; then the nodes of their tangents (undefined: zero). */
+  readonly values: readonly Node[];
+  readonly tangents: readonly (Node | undefined)[];
+  /** The inputs that stand for the tangents. */
+  readonly tangentInputs: readonly Node[];
+  /** Nodes that do not depend on tangents, and the linear ones that do, in order. */
+  readonly primalNodes: readonly Node[];
+  readonly linearNodes: readonly Node[];
+  /** The values that the linear nodes need. */
+  readonly residuals: readonly Node[];
+}
+
+/** Differentiates a graph by the arguments in `active`: values and linear tangent program in one graph. */
+export function linearizeGraph(graph: Graph, active: readonly number[]): Linearization {
+  const arguments_ = graph.inputs.length - graph.captured.length;
+  const present: boolean[] = [];
+  const specs = [...graph.inputs.slice(0, arguments_), ...active.map((i) => graph.inputs[i]!)];
+  const joint = traceGraph((inputs) => {
+    const tangents: Tangent[] = graph.inputs.map(() => undefined);
+    active.forEach((argument, i) => {
+      tangents[argument] = inputs[arguments_ + i];
+    });
+    const out = pushForward(graph, [...inputs.slice(0, arguments_), ...graph.captured], tangents);
+    present.push(...out.tangents.map((t) => t !== undefined));
+    return [...out.values, ...out.tangents.filter((t) => t !== undefined)];
+  }, specs);
+
+  const values = joint.outputs.slice(0, present.length);
+  let next = present.length;
+  const tangents = present.map((there) => (there ? joint.outputs[next++] : undefined));
+  const tangentInputs = joint.inputs.slice(arguments_, arguments_ + active.length);
+
+  const linear = new Set<Node>(tangentInputs);
+  const primalNodes: Node[] = [];
+  const linearNodes: Node[] = [];
+  const residuals = new Set<Node>();
+  for (const node of liveNodes(joint.nodes, joint.outputs)) {
+    if (linear.has(node)) continue;
+    if (!node.inputs.some((i) => linear.has(i))) {
+      primalNodes.push(node);
+      continue;
+    }
+    linear.add(node);
+    linearNodes.push(node);
+    for (const input of node.inputs) if (!linear.has(input)) residuals.add(input);
+  }
+  return {
+    graph: joint,
+    values,
+    tangents,
+    tangentInputs,
+    primalNodes,
+    linearNodes,
+    residuals: [...residuals],
+  };
+}
+
+/** The values of the primal nodes, recorded in the current trace. */
+export function primalValues(lin: Linearization, primals: readonly Tensor[]): Map<Node, Tensor> {
+  const inputs = [
+    ...primals,
+    ...lin.tangentInputs.map(() => undefined as unknown as Tensor),
+    ...lin.graph.captured,
+  ];
+  return replay(lin.graph, lin.primalNodes, inputs);
+}
+
+/** The tangents of the outputs for these tangents of the inputs, recorded in the current trace. */
+export function applyLinear(
+  lin: Linearization,
+  residuals: ReadonlyMap<Node, Tensor>,
+  dx: readonly Tensor[],
+): Tangent[] {
+  const value = new Map(residuals);
+  lin.tangentInputs.forEach((node, i) => value.set(node, dx[i]!));
+  for (const node of lin.linearNodes)
+    value.set(
+      node,
+      emit(
+        node.op,
+        node.inputs.map((i) => value.get(i)!),
+        node.attrs,
+      ),
+    );
+  return lin.tangents.map((node) => node && value.get(node));
+}
+
+/**
+ * Reverse mode: the transpose of the linear nodes, from the cotangents of the outputs back to those of the
+ * inputs, recorded in the current trace. Contributions to one value add up.
+ */
+export function pullBack(
+  lin: Linearization,
+  residuals: ReadonlyMap<Node, Tensor>,
+  cotangents: readonly Tangent[],
+): Tangent[] {
+  const ct = new Map<Node, Tensor>();
+  const accumulate = (node: Node, more: Tangent) => {
+    if (more === undefined) return;
+    const sum = ct.get(node);
+    ct.set(node, sum === undefined ? more : raw.add(sum, more));
+  };
+  lin.tangents.forEach((node, i) => {
+    if (node !== undefined) accumulate(node, cotangents[i]);
+  });
+  const linear = new Set<Node>([...lin.tangentInputs, ...lin.linearNodes]);
+  for (let k = lin.linearNodes.length - 1; k >= 0; k--) {
+    const node = lin.linearNodes[k]!;
+    const y = ct.get(node);
+    if (y === undefined) continue;
+    const rule = rules[node.op] as Rule<PrimitiveName>;
+    if (rule.transpose === undefined)
+      throw new Error(`internal: ${node.op} stands among the linear nodes but has no transpose`);
+    const x = node.inputs.map((i) => (linear.has(i) ? undefined : residuals.get(i)));
+    const shapes = node.inputs.map((i) => i.shape);
+    rule.transpose(y, { x, shapes, attrs: node.attrs }).forEach((more, i) => {
+      if (linear.has(node.inputs[i]!)) accumulate(node.inputs[i]!, more);
+    });
+  }
+  return lin.tangentInputs.map((node) => ct.get(node));
+}

@@ -1,0 +1,77 @@
+import { DTypeError, ShapeError, ValueError } from "../errors.js";
+import type { Graph } from "../graph/graph.js";
+import { traceGraph } from "../graph/trace.js";
+import { isFloat } from "../tensor/dtype.js";
+import { sameShape, show } from "../tensor/shape.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { checkSameStructure, flatten, type Structure, unflatten } from "../tensor/tree.js";
+
+/** A function of trees, traced: its graph, whose outputs are the leaves of the result and then of the aux value. */
+export interface TracedFunction {
+  readonly graph: Graph;
+  readonly result: Structure;
+  readonly aux: Structure;
+}
+
+/** Traces f on arguments of this structure. With hasAux, f gives [result, aux], and aux is not differentiated. */
+export function traceFunction(
+  where: string,
+  f: (...args: never[]) => unknown,
+  args: Structure,
+  specs: readonly Tensor[],
+  hasAux: boolean,
+): TracedFunction {
+  if (typeof f !== "function") throw new ValueError(`${where}: expected a function first, got ${typeof f}`);
+  let result: Structure | undefined;
+  let aux: Structure | undefined;
+  const graph = traceGraph((symbols) => {
+    const y = (f as (...args: unknown[]) => unknown)(...unflatten(args, symbols));
+    if (y instanceof Promise)
+      throw new ValueError(`${where}: the function is async; a traced function gives its result at once`);
+    if (hasAux && !(Array.isArray(y) && y.length === 2))
+      throw new ValueError(`${where}: with hasAux the function must give [result, aux]`);
+    const main = flatten(hasAux ? (y as unknown[])[0] : y);
+    const rest = flatten(hasAux ? (y as unknown[])[1] : []);
+    result = main.structure;
+    aux = rest.structure;
+    return [...main.leaves, ...rest.leaves];
+  }, specs);
+  return { graph, result: result!, aux: aux! };
+}
+
+/** Checks that tangents (or cotangents) fit values: same structure, shapes and dtypes. */
+export function checkFits(
+  where: string,
+  what: string,
+  given: unknown,
+  of: string,
+  specs: readonly { shape: readonly number[]; dtype: string }[],
+  structure: Structure,
+): Tensor[] {
+  const other = flatten(given);
+  checkSameStructure(where, structure, other.structure, what, of);
+  other.leaves.forEach((leaf, i) => {
+    const spec = specs[i]!;
+    if (!sameShape(leaf.shape, spec.shape))
+      throw new ShapeError(
+        `${where}: ${what} ${i} has shape ${show(leaf.shape)}, ${of} has ${show(spec.shape)}`,
+      );
+    if (leaf.dtype !== spec.dtype)
+      throw new DTypeError(`${where}: ${what} ${i} has dtype ${leaf.dtype}, ${of} has ${spec.dtype}`);
+  });
+  return other.leaves;
+}
+
+/** Checks that every leaf of an argument can be differentiated. */
+export function needDifferentiable(where: string, argument: unknown, name: string): void {
+  const { leaves } = flatten(argument);
+  if (leaves.length === 0)
+    throw new ValueError(
+      `${where}: ${name} holds no tensor to differentiate by${typeof argument === "number" ? "; wrap the number in tensor()" : ""}`,
+    );
+  for (const leaf of leaves)
+    if (!isFloat(leaf.dtype))
+      throw new DTypeError(
+        `${where}: ${name} has a leaf of dtype ${leaf.dtype}; only float32 and float64 have derivatives`,
+      );
+}

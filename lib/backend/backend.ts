@@ -1,0 +1,44 @@
+import type { Plan } from "../compile/plan.js";
+import type { TypedArray } from "../tensor/dtype.js";
+
+export type BackendName = "typescript" | "cpu" | "cuda";
+
+/** What runs plans. Nothing outside this folder knows which backend runs. */
+export interface Backend {
+  readonly name: BackendName;
+  /** Prepares a plan once, to be run many times. */
+  compile(plan: Plan): Executable;
+}
+
+export interface Executable {
+  /**
+   * Runs the plan on inputs of the plan's dtypes and sizes; gives new arrays.
+   * Throws BackendError when an input does not fit (a detached buffer has length 0) or an index is out of range.
+   */
+  run(inputs: readonly TypedArray[]): TypedArray[];
+  /** The same off the main thread; the inputs are copied before the call returns. */
+  runAsync(inputs: readonly TypedArray[]): Promise<TypedArray[]>;
+  /** A loop around the plan whose state stays with the backend; see Loop. Inputs are copied. */
+  loop(inputs: readonly TypedArray[], carried: number): Loop;
+}
+
+/**
+ * A plan whose first `carried` outputs are its first `carried` inputs in the next step (equal dtypes and
+ * sizes). The other inputs stay as given. The other outputs are observed; the last of them is the guard,
+ * a scalar: a step whose guard is not finite is not committed, and the run ends there.
+ */
+export interface Loop {
+  /**
+   * Runs up to `steps` steps off the main thread, one call at a time. `completed` counts committed steps.
+   * `observed[i]` holds observation i of every step that ran, one after the other, a last uncommitted step included.
+   * (completed < steps) says that the guard stopped it. A step that throws rejects; the state stays that of the
+   * last committed step.
+   */
+  run(steps: number): Promise<{ completed: number; observed: TypedArray[] }>;
+  /** A copy of carried state i. Throws while a run is under way. */
+  read(index: number): TypedArray;
+  /** Replaces carried state i (copied). Throws while a run is under way. */
+  write(index: number, data: TypedArray): void;
+  /** Frees the state; any later call throws. Called while a run is under way, it frees it when that ends. */
+  dispose(): void;
+}

@@ -1,0 +1,124 @@
+import type { Node } from "../graph/graph.js";
+import type { Attributes, PrimitiveName } from "../graph/primitives.js";
+import type { DType } from "../tensor/dtype.js";
+import type { Access } from "./access.js";
+import type { Expression, Instruction, ScalarOp, View } from "./plan.js";
+
+/** Primitives that are one scalar operation of the same name. */
+const scalar: ReadonlySet<PrimitiveName> = new Set<PrimitiveName>([
+  "neg",
+  "abs",
+  "sign",
+  "sqrt",
+  "rsqrt",
+  "exp",
+  "expm1",
+  "log",
+  "log1p",
+  "sin",
+  "cos",
+  "tanh",
+  "erf",
+  "sigmoid",
+  "softplus",
+  "floor",
+  "round",
+  "logicalNot",
+  "cast",
+  "add",
+  "sub",
+  "mul",
+  "div",
+  "pow",
+  "maximum",
+  "minimum",
+  "remainder",
+  "equal",
+  "notEqual",
+  "greater",
+  "greaterEqual",
+  "less",
+  "lessEqual",
+  "logicalAnd",
+  "logicalOr",
+  "where",
+  "shiftRight",
+]);
+
+/** Builds an expression in which nothing is computed twice. */
+export class ExpressionBuilder {
+  readonly #instructions: Instruction[] = [];
+  readonly #known = new Map<string, number>();
+  readonly #values = new Map<Node, number>();
+  readonly #bufferOf: (node: Node) => number;
+
+  constructor(bufferOf: (node: Node) => number) {
+    this.#bufferOf = bufferOf;
+  }
+
+  #push(instruction: Instruction): number {
+    const key = JSON.stringify(instruction, (_, v) =>
+      typeof v === "number" ? (Object.is(v, -0) ? "-0" : String(v)) : v,
+    );
+    let value = this.#known.get(key);
+    if (value === undefined) {
+      value = this.#instructions.push(instruction) - 1;
+      this.#known.set(key, value);
+    }
+    return value;
+  }
+
+  #op(op: ScalarOp, dtype: DType, ...args: number[]): number {
+    return this.#push({ op, dtype, args });
+  }
+
+  /** The product's element, in the expression of a matmul. */
+  accumulator(node: Node): void {
+    this.#values.set(node, this.#push({ op: "accumulator", dtype: node.dtype }));
+  }
+
+  /** The element that an access reads at the current index. */
+  read(access: Access): number {
+    const { source, offset, strides } = access;
+    if (source.op === "constant") {
+      const { value, dtype } = source.attrs as Attributes["constant"];
+      return this.#push({ op: "constant", dtype, value });
+    }
+    if (source.op === "iota") return this.#push({ op: "index", dtype: source.dtype, offset, strides });
+    const view: View = { buffer: this.#bufferOf(source), offset, strides };
+    return this.#push({ op: "load", dtype: source.dtype, view });
+  }
+
+  /** Computes an elementwise node; `access` reads the inputs that were not computed here. */
+  compute(node: Node, access: (input: Node) => Access): number {
+    const args = node.inputs.map((input) => this.#values.get(input) ?? this.read(access(input)));
+    const value = this.#lower(node, args);
+    this.#values.set(node, value);
+    return value;
+  }
+
+  #lower(node: Node, args: number[]): number {
+    const { op, dtype } = node;
+    if (scalar.has(op)) return this.#op(op as ScalarOp, dtype, ...args);
+    if (op === "threefry") {
+      const { word } = node.attrs as Attributes["threefry"];
+      return this.#op(word === 0 ? "threefry0" : word === 1 ? "threefry1" : "threefryXor", dtype, ...args);
+    }
+    if (op === "gelu") {
+      // x Phi(x) and Phi(x) + x phi(x) share Phi(x) when both are computed here.
+      const x = args[0]!;
+      const cdf = this.#op("normalCdf", dtype, x);
+      if ((node.attrs as Attributes["gelu"]).order === 0) return this.#op("mul", dtype, x, cdf);
+      return this.#op("add", dtype, cdf, this.#op("mul", dtype, x, this.#op("normalPdf", dtype, x)));
+    }
+    throw new Error(`internal: ${op} is not elementwise`);
+  }
+
+  valueOf(node: Node): number {
+    return this.#values.get(node)!;
+  }
+
+  finish(outputs: Expression["outputs"]): Expression {
+    return { instructions: this.#instructions, outputs };
+  }
+}

@@ -1,0 +1,198 @@
+import type { DType } from "../tensor/dtype.js";
+
+/**
+ * The plan is the contract between the compiler and the backends: an ordered list of kernel
+ * calls over buffers, as plain data (it survives structuredClone and JSON).
+ *
+ * Semantics that every backend keeps:
+ * - All buffers are dense arrays. Steps run in order; a step never reads a buffer region that it writes.
+ * - float32 arithmetic rounds to float32 after every instruction. int32 and uint32 wrap modulo 2^32.
+ * - Casts: float -> int32/uint32 truncates toward zero and saturates, NaN gives 0; anything -> bool is
+ *   `x != 0`; int32 <-> uint32 keeps the bits.
+ * - maximum, minimum and their reductions return NaN when an operand is NaN; argmax and argmin return the
+ *   first NaN, else the first extreme element.
+ * - remainder has the sign of the divisor (as in Python); an integer remainder by 0 is 0.
+ * - round goes half to even. Comparisons with NaN are false, except notEqual.
+ */
+export interface Plan {
+  readonly buffers: readonly BufferSpec[];
+  readonly steps: readonly Step[];
+  /** Buffer numbers of the inputs and outputs, in the order of the call. No buffer is both. */
+  readonly inputs: readonly number[];
+  readonly outputs: readonly number[];
+  /** Size of the memory that holds the temporaries. */
+  readonly arenaBytes: number;
+}
+
+export interface BufferSpec {
+  readonly kind: "input" | "output" | "temporary";
+  readonly dtype: DType;
+  /** Number of elements. */
+  readonly size: number;
+  /** Of a temporary: its place in the arena, in bytes, a multiple of 64. Temporaries whose lives do not overlap may share it. */
+  readonly offset: number;
+}
+
+/** A strided window on a buffer; offset and strides in elements, one stride for each axis of the step. */
+export interface View {
+  readonly buffer: number;
+  readonly offset: number;
+  readonly strides: readonly number[];
+}
+
+/** An elementwise expression in SSA form: instruction k defines value k. */
+export interface Expression {
+  readonly instructions: readonly Instruction[];
+  /** Values that are written, each through a view over the step's shape (for reduce: see there). */
+  readonly outputs: readonly { readonly value: number; readonly view: View }[];
+}
+
+/** `dtype` is always the dtype of the result. */
+export type Instruction =
+  /** The element of a buffer at the current index. */
+  | { readonly op: "load"; readonly dtype: DType; readonly view: View }
+  | { readonly op: "constant"; readonly dtype: DType; readonly value: number }
+  /** offset + sum of index * stride: an element of an arithmetic progression, computed from the current index. */
+  | {
+      readonly op: "index";
+      readonly dtype: DType;
+      readonly offset: number;
+      readonly strides: readonly number[];
+    }
+  /** In the expression of a matmul only: the product's element at the current index. */
+  | { readonly op: "accumulator"; readonly dtype: DType }
+  /** Arguments are numbers of earlier instructions. */
+  | { readonly op: ScalarOp; readonly dtype: DType; readonly args: readonly number[] };
+
+/**
+ * Scalar operations by family; arguments and result have one dtype unless said otherwise.
+ * normalCdf is the standard normal distribution function, normalPdf its density:
+ * gelu(x) = x normalCdf(x), gelu'(x) = normalCdf(x) + x normalPdf(x).
+ */
+export const scalarOps = [
+  // any number
+  "neg",
+  "abs",
+  "sign",
+  "add",
+  "sub",
+  "mul",
+  "maximum",
+  "minimum",
+  "remainder",
+  // floats
+  "sqrt",
+  "rsqrt",
+  "exp",
+  "expm1",
+  "log",
+  "log1p",
+  "sin",
+  "cos",
+  "tanh",
+  "erf",
+  "sigmoid",
+  "softplus",
+  "normalCdf",
+  "normalPdf",
+  "floor",
+  "round",
+  "div",
+  "pow",
+  // two operands of one dtype (bool too) -> bool
+  "equal",
+  "notEqual",
+  "greater",
+  "greaterEqual",
+  "less",
+  "lessEqual",
+  // bool
+  "logicalNot",
+  "logicalAnd",
+  "logicalOr",
+  // (bool, x, x) -> x, of any dtype
+  "where",
+  // any dtype -> dtype
+  "cast",
+  // uint32: x >>> n
+  "shiftRight",
+  // uint32 (k0, k1, c0, c1): Threefry-2x32-20 of counter (c0, c1) under key (k0, k1): first word, second word, their xor
+  "threefry0",
+  "threefry1",
+  "threefryXor",
+] as const;
+
+export type ScalarOp = (typeof scalarOps)[number];
+
+export type Reducer = "sum" | "max" | "min" | "argmax" | "argmin";
+
+export type Step = MapStep | ReduceStep | MatMulStep | GatherStep | ScatterStep | SortStep;
+
+/** Evaluates the expression at every index of `shape`. */
+export interface MapStep {
+  readonly kind: "map";
+  readonly shape: readonly number[];
+  readonly expression: Expression;
+}
+
+/**
+ * Evaluates the expression over `shape` and folds its one output value over the last `reducedRank` axes.
+ * The output's view has the kept axes only (shape.length - reducedRank strides).
+ * sum, max, min: the dtype of the value (never bool for sum). argmax, argmin: int32, the row-major index
+ * within the reduced axes. Only sum meets an empty reduced extent (and gives 0).
+ * The order of the additions depends on shapes alone.
+ */
+export interface ReduceStep {
+  readonly kind: "reduce";
+  readonly shape: readonly number[];
+  readonly reducedRank: number;
+  readonly reducer: Reducer;
+  readonly expression: Expression;
+}
+
+/**
+ * For every index of `batch`: C[m, n] = sum over k of A[m, k] B[k, n], then the expression over [...batch, m, n],
+ * in which "accumulator" is C. `a` is a view over [...batch, m, k], `b` over [...batch, k, n].
+ * dtype: float32, float64, int32 or uint32. With k = 0 the product is 0.
+ */
+export interface MatMulStep {
+  readonly kind: "matmul";
+  readonly dtype: DType;
+  readonly batch: readonly number[];
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly a: View;
+  readonly b: View;
+  readonly expression: Expression;
+}
+
+/**
+ * output[o, j, i] = input[o, indices[j], i], over dense row-major buffers [outer, count, inner] and
+ * [outer, size, inner]. `indices` is an int32 buffer; -1 is the last element. An index outside
+ * -size .. size - 1 makes the run fail with "index 7 is out of range for an axis of size 5".
+ */
+export interface GatherStep {
+  readonly kind: "gather";
+  readonly outer: number;
+  readonly size: number;
+  readonly inner: number;
+  readonly count: number;
+  readonly input: number;
+  readonly indices: number;
+  readonly output: number;
+}
+
+/** The transpose of gather: output = 0, then output[o, indices[j], i] += input[o, j, i] in the order of j. Same errors. */
+export interface ScatterStep extends Omit<GatherStep, "kind"> {
+  readonly kind: "scatter";
+}
+
+/** The stable ascending argsort (int32) of each of `rows` rows of `size` elements; NaN comes last. Dense buffers. */
+export interface SortStep {
+  readonly kind: "sort";
+  readonly rows: number;
+  readonly size: number;
+  readonly input: number;
+  readonly output: number;
+}

@@ -1,0 +1,76 @@
+import type { Executable } from "../backend/backend.js";
+import { type Backend, currentBackend } from "../backend/index.js";
+import { ValueError } from "../errors.js";
+import type { Graph, Node } from "../graph/graph.js";
+import { graphKey } from "../graph/print.js";
+import { setRunner } from "../graph/trace.js";
+import type { TypedArray } from "../tensor/dtype.js";
+import { show } from "../tensor/shape.js";
+import { Tensor } from "../tensor/tensor.js";
+import { lower } from "./lower.js";
+
+/** A graph compiled for a backend. Outputs that are inputs are passed on and not copied: tensors are immutable. */
+export class Program {
+  readonly #graph: Graph;
+  readonly #computed: readonly Node[];
+  readonly #executable: Executable | undefined;
+
+  constructor(graph: Graph, backend: Backend) {
+    this.#graph = graph;
+    this.#computed = [...new Set(graph.outputs)].filter((node) => node.op !== "input");
+    if (this.#computed.length > 0)
+      this.#executable = backend.compile(lower({ ...graph, outputs: this.#computed }));
+  }
+
+  run(inputs: readonly Tensor[]): Tensor[] {
+    return this.#wrap(inputs, this.#executable?.run(inputs.map(elements)) ?? []);
+  }
+
+  async runAsync(inputs: readonly Tensor[]): Promise<Tensor[]> {
+    return this.#wrap(inputs, (await this.#executable?.runAsync(inputs.map(elements))) ?? []);
+  }
+
+  #wrap(inputs: readonly Tensor[], arrays: readonly TypedArray[]): Tensor[] {
+    const value = new Map<Node, Tensor>(this.#graph.inputs.map((node, i) => [node, inputs[i]!]));
+    this.#computed.forEach((node, i) => value.set(node, Tensor.fromData(arrays[i]!, node.shape, node.dtype)));
+    return this.#graph.outputs.map((node) => value.get(node)!);
+  }
+}
+
+/** The elements of a concrete tensor, whole. */
+export function elements(x: Tensor): TypedArray {
+  const { data } = x;
+  if (data === undefined || data.length !== x.size)
+    throw new ValueError(
+      `a tensor of shape ${show(x.shape)} needs ${x.size} elements, its buffer holds ${data?.length ?? 0}: it was detached or resized`,
+    );
+  return data;
+}
+
+/** A cache that forgets what was not used for longest. */
+export class RecentlyUsed<V> {
+  readonly #entries = new Map<string, V>();
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get(key: string, make: () => V): V {
+    let value = this.#entries.get(key);
+    if (value === undefined) {
+      value = make();
+      if (this.#entries.size >= this.#limit) this.#entries.delete(this.#entries.keys().next().value!);
+    } else this.#entries.delete(key);
+    this.#entries.set(key, value);
+    return value;
+  }
+}
+
+/** Programs of single operations and of transforms that are not jitted, by what they compute. */
+const programs = new RecentlyUsed<Program>(1024);
+
+setRunner((graph, inputs) => {
+  const backend = currentBackend();
+  return programs.get(`${backend.name}\n${graphKey(graph)}`, () => new Program(graph, backend)).run(inputs);
+});

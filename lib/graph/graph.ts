@@ -1,0 +1,36 @@
+import type { DType } from "../tensor/dtype.js";
+import type { Shape } from "../tensor/shape.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { Attributes, PrimitiveName } from "./primitives.js";
+
+/** A value of a graph: one primitive applied to earlier values. Input nodes have the primitive "input". */
+export interface Node<P extends PrimitiveName = PrimitiveName> {
+  readonly id: number;
+  readonly op: P;
+  readonly inputs: readonly Node[];
+  readonly attrs: Attributes[P];
+  readonly shape: Shape;
+  readonly dtype: DType;
+}
+
+/**
+ * A program as data: nodes in an order in which every node comes after its inputs.
+ * `captured` are tensors of outer traces, or concrete ones, that the traced function closed over: each is an
+ * input too. They follow the arguments: inputs = [...arguments, ...captured].
+ */
+export interface Graph {
+  readonly inputs: readonly Node[];
+  readonly captured: readonly Tensor[];
+  readonly nodes: readonly Node[];
+  readonly outputs: readonly Node[];
+}
+
+/** The nodes that the outputs need, in order: dead-code elimination. Inputs stay. */
+export function liveNodes(nodes: readonly Node[], outputs: readonly Node[]): Node[] {
+  const live = new Set<Node>(outputs);
+  for (let i = nodes.length - 1; i >= 0; i--) {
+    const node = nodes[i]!;
+    if (live.has(node)) for (const input of node.inputs) live.add(input);
+  }
+  return nodes.filter((node) => live.has(node) || node.op === "input");
+}

@@ -1,0 +1,81 @@
+import type { DType } from "../tensor/dtype.js";
+
+type None = Record<never, never>;
+
+/** The attributes of each primitive: what is fixed when the program is traced. Axes are normalised, shapes full. */
+export interface Attributes {
+  input: { readonly index: number };
+  /** One value at every index. */
+  constant: { readonly value: number; readonly shape: readonly number[]; readonly dtype: DType };
+  /** The index along the axis. */
+  iota: { readonly axis: number; readonly shape: readonly number[]; readonly dtype: DType };
+
+  neg: None;
+  abs: None;
+  sign: None;
+  sqrt: None;
+  rsqrt: None;
+  exp: None;
+  expm1: None;
+  log: None;
+  log1p: None;
+  sin: None;
+  cos: None;
+  tanh: None;
+  erf: None;
+  sigmoid: None;
+  softplus: None;
+  /** The derivative of this order (0 or 1) of x Phi(x), Phi the standard normal distribution function. */
+  gelu: { readonly order: 0 | 1 };
+  floor: None;
+  round: None;
+  logicalNot: None;
+  cast: { readonly dtype: DType };
+  stopGradient: None;
+
+  add: None;
+  sub: None;
+  mul: None;
+  div: None;
+  pow: None;
+  maximum: None;
+  minimum: None;
+  remainder: None;
+  equal: None;
+  notEqual: None;
+  greater: None;
+  greaterEqual: None;
+  less: None;
+  lessEqual: None;
+  logicalAnd: None;
+  logicalOr: None;
+  where: None;
+  shiftRight: None;
+  /** A word of Threefry-2x32-20 over (k0, k1, c0, c1), or the xor of both words. */
+  threefry: { readonly word: 0 | 1 | "xor" };
+
+  /** Axis i of the input becomes axis axes[i] of the output; the other axes are new (NumPy's rule after expandDims). */
+  broadcast: { readonly shape: readonly number[]; readonly axes: readonly number[] };
+  reshape: { readonly shape: readonly number[] };
+  transpose: { readonly perm: readonly number[] };
+  slice: { readonly start: readonly number[]; readonly size: readonly number[] };
+  pad: { readonly before: readonly number[]; readonly after: readonly number[] };
+  concat: { readonly axis: number };
+  flip: { readonly axes: readonly number[] };
+
+  reduceSum: { readonly axes: readonly number[] };
+  reduceMax: { readonly axes: readonly number[] };
+  reduceMin: { readonly axes: readonly number[] };
+  argmax: { readonly axis: number };
+  argmin: { readonly axis: number };
+  /** [...batch, m, k] x [...batch, k, n], equal batches. */
+  matmul: None;
+  /** (x, indices): slices of x along the axis, indices of rank 1. */
+  gather: { readonly axis: number };
+  /** (updates, indices): the transpose of gather, into zeros of this size along the axis. */
+  scatter: { readonly axis: number; readonly size: number };
+  /** Along the last axis. */
+  argsort: None;
+}
+
+export type PrimitiveName = keyof Attributes;

@@ -1,0 +1,186 @@
+import { TraceError } from "../errors.js";
+import type { DType } from "../tensor/dtype.js";
+import { type Shape, show } from "../tensor/shape.js";
+import { Tensor } from "../tensor/tensor.js";
+import type { Graph, Node } from "./graph.js";
+import type { Attributes, PrimitiveName } from "./primitives.js";
+import { inferShape } from "./shapes.js";
+import { simplify } from "./simplify.js";
+
+/** A function that is being recorded. Traces nest as the calls of transforms do; the last one is current. */
+interface Trace {
+  readonly inputs: Node[];
+  readonly nodes: Node[];
+  readonly captured: Tensor[];
+  readonly capturedNodes: Map<Tensor, Node>;
+  /** Nodes by what they compute: an expression that was recorded before is not recorded again. */
+  readonly known: Map<string, Node>;
+  open: boolean;
+}
+
+interface TraceSymbol {
+  readonly trace: Trace;
+  readonly node: Node;
+}
+
+const stack: Trace[] = [];
+let nextId = 0;
+
+/** Whether a function is being traced now. */
+export function isTracing(): boolean {
+  return stack.length > 0;
+}
+
+function current(): Trace {
+  const trace = stack[stack.length - 1];
+  if (trace === undefined) throw new TraceError("internal: a primitive was recorded outside of a trace");
+  return trace;
+}
+
+function input(trace: Trace, shape: Shape, dtype: DType): Node {
+  const node: Node<"input"> = {
+    id: nextId++,
+    op: "input",
+    inputs: [],
+    attrs: { index: trace.inputs.length },
+    shape,
+    dtype,
+  };
+  trace.inputs.push(node);
+  trace.nodes.push(node);
+  return node;
+}
+
+/** The node of a tensor in the current trace; a tensor from outside becomes a captured input. */
+function nodeOf(tensor: Tensor): Node {
+  const trace = current();
+  const symbol = tensor.symbol as TraceSymbol | undefined;
+  if (symbol?.trace === trace) return symbol.node;
+  if (symbol !== undefined && !symbol.trace.open)
+    throw new TraceError(
+      `a symbolic tensor (${tensor.dtype}${show(tensor.shape)}) was used after the function that made it had been traced: ` +
+        "return it from the function instead of storing it",
+    );
+  let node = trace.capturedNodes.get(tensor);
+  if (node === undefined) {
+    node = input(trace, tensor.shape, tensor.dtype);
+    trace.captured.push(tensor);
+    trace.capturedNodes.set(tensor, node);
+  }
+  return node;
+}
+
+function tensorOf(trace: Trace, node: Node): Tensor {
+  const symbol: TraceSymbol = { trace, node };
+  return Tensor.fromSymbol(symbol, node.shape, node.dtype);
+}
+
+/** What a node computes, as text. JSON would lose NaN, infinities and -0. */
+export function describe(op: PrimitiveName, attrs: object): string {
+  const entries = Object.entries(attrs).map(([name, value]) =>
+    typeof value === "number"
+      ? `${name}=${Object.is(value, -0) ? "-0" : value}`
+      : `${name}=${JSON.stringify(value)}`,
+  );
+  return entries.length === 0 ? op : `${op}{${entries.join(" ")}}`;
+}
+
+function record(
+  trace: Trace,
+  op: PrimitiveName,
+  inputs: readonly Node[],
+  attrs: Attributes[PrimitiveName],
+): Node {
+  const simpler = simplify(op, inputs, attrs, (o, i, a) => record(trace, o, i, a));
+  if (simpler !== undefined) return simpler;
+  const key = `${describe(op, attrs)} ${inputs.map((node) => node.id).join(" ")}`;
+  let node = trace.known.get(key);
+  if (node === undefined) {
+    node = { id: nextId++, op, inputs, attrs, ...inferShape(op, inputs, attrs) };
+    trace.nodes.push(node);
+    trace.known.set(key, node);
+  }
+  return node;
+}
+
+/** Records one primitive in the current trace. Shapes and dtypes were checked by the caller. */
+export function emit<P extends PrimitiveName>(
+  op: P,
+  inputs: readonly Tensor[],
+  attrs: Attributes[P],
+): Tensor {
+  const trace = current();
+  return tensorOf(trace, record(trace, op, inputs.map(nodeOf), attrs));
+}
+
+/** Runs f once on symbolic tensors of these shapes and dtypes and gives what it computed, as a graph. */
+export function traceGraph(
+  f: (inputs: Tensor[]) => readonly Tensor[],
+  specs: readonly { readonly shape: Shape; readonly dtype: DType }[],
+): Graph {
+  const trace: Trace = {
+    inputs: [],
+    nodes: [],
+    captured: [],
+    capturedNodes: new Map(),
+    known: new Map(),
+    open: true,
+  };
+  stack.push(trace);
+  const depth = stack.length;
+  try {
+    const symbols = specs.map((spec) => tensorOf(trace, input(trace, spec.shape, spec.dtype)));
+    const outputs = f(symbols).map(nodeOf);
+    return { inputs: trace.inputs, captured: trace.captured, nodes: trace.nodes, outputs };
+  } finally {
+    trace.open = false;
+    stack.length = depth - 1;
+  }
+}
+
+/** Records the nodes of a graph anew in the current trace, on these tensors for its inputs. */
+export function replay(graph: Graph, nodes: readonly Node[], inputs: readonly Tensor[]): Map<Node, Tensor> {
+  const values = new Map<Node, Tensor>(graph.inputs.map((node, i) => [node, inputs[i]!]));
+  for (const node of nodes) {
+    if (node.op === "input") continue;
+    values.set(
+      node,
+      emit(
+        node.op,
+        node.inputs.map((i) => values.get(i)!),
+        node.attrs,
+      ),
+    );
+  }
+  return values;
+}
+
+type Runner = (graph: Graph, inputs: readonly Tensor[]) => Tensor[];
+let runner: Runner | undefined;
+
+/** Internal: the compiler says here how graphs run, so that nothing below it depends on it. */
+export function setRunner(run: Runner): void {
+  runner = run;
+}
+
+/**
+ * Computes build(inputs): recorded into the current trace when there is one, else traced, compiled and run at once.
+ */
+export function evaluate(
+  inputs: readonly Tensor[],
+  build: (inputs: readonly Tensor[]) => readonly Tensor[],
+): Tensor[] {
+  if (isTracing()) return [...build(inputs)];
+  for (const tensor of inputs) checkConcrete(tensor);
+  const graph = traceGraph(build, inputs);
+  for (const tensor of graph.captured) checkConcrete(tensor);
+  return runner!(graph, [...inputs, ...graph.captured]);
+}
+
+function checkConcrete(tensor: Tensor): void {
+  if (tensor.isSymbolic)
+    throw new TraceError(
+      `a symbolic tensor (${tensor.dtype}${show(tensor.shape)}) was used outside of the function that is traced: ` +
+        "return it from the function instead of storing it",
+    );
+}

@@ -1,0 +1,14 @@
+export type { Argnums, CheckGradsOptions, Gradient, GradOptions } from "./autodiff/index.js";
+export { checkGrads, grad, jvp, linearize, valueAndGrad, vjp } from "./autodiff/index.js";
+export { type BackendInfo, type BackendName, backend, backends, setBackend } from "./backend/index.js";
+export { type Jitted, jit } from "./compile/jit.js";
+export { type CompiledLoop, compileLoop, type LoopStep } from "./compile/loop.js";
+export { type Traced, trace } from "./compile/trace.js";
+export * from "./errors.js";
+export type { Graph } from "./graph/graph.js";
+export * from "./ops/index.js";
+export * as random from "./random/index.js";
+export type { DType, TypedArray } from "./tensor/dtype.js";
+export type { Shape } from "./tensor/shape.js";
+export { type NestedArray, Tensor } from "./tensor/tensor.js";
+export * as tree from "./tensor/tree.js";

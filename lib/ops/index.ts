@@ -1,0 +1,20 @@
+import "./methods.js";
+
+export {
+  arange,
+  type DTypeOption,
+  eye,
+  full,
+  linspace,
+  ones,
+  type TensorData,
+  type TensorOptions,
+  tensor,
+  zeros,
+} from "./creation.js";
+export * from "./elementwise.js";
+export * from "./indexing.js";
+export * from "./matmul.js";
+export type { TensorLike } from "./operation.js";
+export * from "./reduction.js";
+export * from "./shaping.js";
