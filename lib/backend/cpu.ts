@@ -1,0 +1,307 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import type { Expression, Instruction, Plan, Step, View } from "../compile/plan.js";
+import { BackendError } from "../errors.js";
+import { allocate, type DType, type TypedArray } from "../tensor/dtype.js";
+import type { Backend, Executable, Loop } from "./backend.js";
+
+/** What the addon exports. Lists of names give the codes: a name's code is its position. */
+interface Addon {
+  readonly ops: readonly string[];
+  readonly dtypes: readonly string[];
+  readonly reducers: readonly string[];
+  readonly stepKinds: readonly string[];
+  readonly bufferKinds: readonly string[];
+  readonly instructionSets: readonly string[];
+  createPlan(words: Float64Array): NativePlan;
+  instructionSet(): string;
+  setInstructionSet(name: string): void;
+  threads(): number;
+  setThreads(count: number): void;
+  stop(): void;
+}
+
+interface NativePlan {
+  run(inputs: readonly TypedArray[], outputs: readonly TypedArray[]): void;
+  runAsync(inputs: readonly TypedArray[], outputs: readonly TypedArray[]): Promise<void>;
+  loop(inputs: readonly TypedArray[], carried: number): NativeLoop;
+}
+
+interface NativeLoop {
+  run(steps: number, observed: readonly TypedArray[]): Promise<{ completed: number; ran: number }>;
+  read(index: number, target: TypedArray): void;
+  write(index: number, data: TypedArray): void;
+  dispose(): void;
+}
+
+let loaded: Addon | undefined;
+
+/** The addon, loaded at its first use. It lies at the same place relative to lib/backend and dist/backend. */
+function addon(): Addon {
+  if (loaded) return loaded;
+  const path = fileURLToPath(new URL("../../build/cpu/Release/fluxion_cpu.node", import.meta.url));
+  if (!existsSync(path)) {
+    throw new BackendError(`the cpu addon is not built: there is no ${path}; run "npm run build:native"`);
+  }
+  try {
+    loaded = createRequire(import.meta.url)(path) as Addon;
+  } catch (cause) {
+    throw new BackendError(`the cpu addon cannot be loaded: ${message(cause)}`, { cause });
+  }
+  // Node waits for its worker threads before it exits: let running loops end with the step at hand.
+  process.once("exit", loaded.stop);
+  return loaded;
+}
+
+/** The backend of the C++ addon. Throws BackendError, with the reason, where the addon cannot be loaded. */
+export function cpuBackend(): Backend {
+  const native = addon();
+  // A faulty FLUXION_NUM_THREADS or FLUXION_ISA shows here, not in the first run.
+  translated(() => native.threads());
+  translated(() => native.instructionSet());
+  return { name: "cpu", compile: (plan) => new CpuExecutable(native, plan) };
+}
+
+/** The instruction set that plans compiled from now on use: "avx512", "avx2" or "baseline". */
+export function instructionSet(): string {
+  return translated(() => addon().instructionSet());
+}
+
+/** The instruction sets of this machine that the addon has code for, best first. */
+export function instructionSets(): readonly string[] {
+  return addon().instructionSets;
+}
+
+/** Chooses the instruction set of plans compiled from now on. Throws BackendError for one that this machine lacks. */
+export function setInstructionSet(name: string): void {
+  translated(() => addon().setInstructionSet(name));
+}
+
+/** How many threads a kernel uses at most: FLUXION_NUM_THREADS, or the processors that this process may use. */
+export function threads(): number {
+  return translated(() => addon().threads());
+}
+
+/** Sets the number of threads, 1 to 256. Results do not depend on it. */
+export function setThreads(count: number): void {
+  translated(() => addon().setThreads(count));
+}
+
+class CpuExecutable implements Executable {
+  readonly #plan: Plan;
+  readonly #native: NativePlan;
+
+  constructor(native: Addon, plan: Plan) {
+    this.#plan = plan;
+    this.#native = translated(() => native.createPlan(serialise(native, plan)));
+  }
+
+  run(inputs: readonly TypedArray[]): TypedArray[] {
+    const outputs = this.#newOutputs();
+    translated(() => this.#native.run(inputs, outputs));
+    return outputs;
+  }
+
+  async runAsync(inputs: readonly TypedArray[]): Promise<TypedArray[]> {
+    const outputs = this.#newOutputs();
+    await translatedAsync(() => this.#native.runAsync(inputs, outputs));
+    return outputs;
+  }
+
+  loop(inputs: readonly TypedArray[], carried: number): Loop {
+    return new CpuLoop(
+      this.#plan,
+      carried,
+      translated(() => this.#native.loop(inputs, carried)),
+    );
+  }
+
+  #newOutputs(): TypedArray[] {
+    return this.#plan.outputs.map((number) => {
+      const { dtype, size } = bufferOf(this.#plan, number);
+      return newArray(dtype, size);
+    });
+  }
+}
+
+class CpuLoop implements Loop {
+  readonly #plan: Plan;
+  readonly #carried: number;
+  readonly #native: NativeLoop;
+
+  constructor(plan: Plan, carried: number, native: NativeLoop) {
+    this.#plan = plan;
+    this.#carried = carried;
+    this.#native = native;
+  }
+
+  async run(steps: number): Promise<{ completed: number; observed: TypedArray[] }> {
+    if (!(Number.isSafeInteger(steps) && steps >= 0)) {
+      throw new BackendError(`the number of steps is ${steps}; use a nonnegative integer`);
+    }
+    const specs = this.#plan.outputs.slice(this.#carried).map((number) => bufferOf(this.#plan, number));
+    const room = specs.map(({ dtype, size }) => newArray(dtype, size * steps));
+    const { completed, ran } = await translatedAsync(() => this.#native.run(steps, room));
+    const observed = room.map((array, i) =>
+      ran === steps ? array : array.slice(0, ran * (specs[i]?.size ?? 0)),
+    );
+    return { completed, observed };
+  }
+
+  read(index: number): TypedArray {
+    const { dtype, size } = this.#stateBuffer(index);
+    const target = newArray(dtype, size);
+    translated(() => this.#native.read(index, target));
+    return target;
+  }
+
+  write(index: number, data: TypedArray): void {
+    this.#stateBuffer(index);
+    translated(() => this.#native.write(index, data));
+  }
+
+  dispose(): void {
+    this.#native.dispose();
+  }
+
+  #stateBuffer(index: number): { dtype: DType; size: number } {
+    const number = index >= 0 && index < this.#carried ? this.#plan.inputs[index] : undefined;
+    if (number === undefined)
+      throw new BackendError(`there is no carried state ${index} of ${this.#carried}`);
+    return bufferOf(this.#plan, number);
+  }
+}
+
+function bufferOf(plan: Plan, number: number): { dtype: DType; size: number } {
+  const buffer = plan.buffers[number];
+  if (!buffer) throw new BackendError(`malformed plan: there is no buffer ${number}`);
+  return buffer;
+}
+
+function newArray(dtype: DType, size: number): TypedArray {
+  try {
+    return allocate(dtype, size);
+  } catch (cause) {
+    throw new BackendError(message(cause), { cause });
+  }
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The addon throws plain errors; users get ours. */
+function translated<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    if (cause instanceof BackendError) throw cause;
+    throw new BackendError(message(cause), { cause });
+  }
+}
+
+async function translatedAsync<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (cause) {
+    throw new BackendError(message(cause), { cause });
+  }
+}
+
+/** The plan as one list of words; native/common/plan.cc says how they are laid out. Doubles count exactly to 2^53. */
+function serialise(native: Addon, plan: Plan): Float64Array {
+  const words: number[] = [];
+
+  const codes = (names: readonly string[], what: string) => {
+    const byName = new Map(names.map((name, code) => [name, code]));
+    return (name: string) => {
+      const code = byName.get(name);
+      if (code === undefined) throw new BackendError(`the cpu addon has no ${what} "${name}"`);
+      words.push(code);
+    };
+  };
+  const op = codes(native.ops, "operation");
+  const dtype = codes(native.dtypes, "dtype");
+  const reducer = codes(native.reducers, "reducer");
+  const stepKind = codes(native.stepKinds, "step");
+  const bufferKind = codes(native.bufferKinds, "buffer kind");
+
+  const list = <T>(items: readonly T[], write: (item: T) => void) => {
+    words.push(items.length);
+    for (const item of items) write(item);
+  };
+  const numbers = (items: readonly number[]) => list(items, (item) => words.push(item));
+  const view = (v: View) => {
+    words.push(v.buffer, v.offset);
+    numbers(v.strides);
+  };
+  const instruction = (i: Instruction) => {
+    op(i.op);
+    dtype(i.dtype);
+    switch (i.op) {
+      case "load":
+        view(i.view);
+        break;
+      case "constant":
+        words.push(i.value);
+        break;
+      case "index":
+        words.push(i.offset);
+        numbers(i.strides);
+        break;
+      case "accumulator":
+        break;
+      default:
+        numbers(i.args);
+    }
+  };
+  const expression = (e: Expression) => {
+    list(e.instructions, instruction);
+    list(e.outputs, (output) => {
+      words.push(output.value);
+      view(output.view);
+    });
+  };
+  const step = (s: Step) => {
+    stepKind(s.kind);
+    switch (s.kind) {
+      case "map":
+        numbers(s.shape);
+        expression(s.expression);
+        break;
+      case "reduce":
+        numbers(s.shape);
+        words.push(s.reducedRank);
+        reducer(s.reducer);
+        expression(s.expression);
+        break;
+      case "matmul":
+        dtype(s.dtype);
+        numbers(s.batch);
+        words.push(s.m, s.n, s.k);
+        view(s.a);
+        view(s.b);
+        expression(s.expression);
+        break;
+      case "gather":
+      case "scatter":
+        words.push(s.outer, s.size, s.inner, s.count, s.input, s.indices, s.output);
+        break;
+      case "sort":
+        words.push(s.rows, s.size, s.input, s.output);
+        break;
+    }
+  };
+
+  words.push(plan.arenaBytes);
+  list(plan.buffers, (buffer) => {
+    bufferKind(buffer.kind);
+    dtype(buffer.dtype);
+    words.push(buffer.size, buffer.offset);
+  });
+  numbers(plan.inputs);
+  numbers(plan.outputs);
+  list(plan.steps, step);
+  return Float64Array.from(words);
+}

@@ -1,0 +1,360 @@
+// Reads a serialised plan and proves that it stays inside its buffers.
+//
+// Layout, in words (doubles):
+//   plan        arenaBytes, list(buffer), list(number) inputs, list(number) outputs, list(step)
+//   list(x)     count, x...
+//   buffer      kind, dtype, size, offset
+//   view        buffer, offset, list(number) strides
+//   expression  list(instruction), list(value, view)
+//   instruction op, dtype, then  load: view | constant: value | index: offset, list(number) |
+//               accumulator: - | otherwise: list(number) arguments
+//   map         kind, list(number) shape, expression
+//   reduce      kind, list(number) shape, reducedRank, reducer, expression
+//   matmul      kind, dtype, list(number) batch, m, n, k, view a, view b, expression
+//   gather, scatter  kind, outer, size, inner, count, input, indices, output
+//   sort        kind, rows, size, input, output
+#include "plan.h"
+
+#include <cmath>
+
+namespace fluxion {
+
+const char* const kDTypeNames[kDTypes] = {"float32", "float64", "int32", "uint32", "bool"};
+const char* const kReducerNames[kReducers] = {"sum", "max", "min", "argmax", "argmin"};
+const char* const kStepKindNames[kStepKinds] = {"map", "reduce", "matmul", "gather", "scatter", "sort"};
+const char* const kBufferKindNames[kBufferKinds] = {"input", "output", "temporary"};
+const OpInfo kOpInfo[kOps] = {
+#define X(id, name, args, family) {name, args, Family::family},
+    FLUXION_OPS(X)
+#undef X
+};
+
+namespace {
+
+constexpr int64_t kExact = int64_t{1} << 53;      // doubles count exactly up to here
+constexpr int64_t kMaxBytes = int64_t{1} << 47;   // more than any address space holds
+
+[[noreturn]] void fail(const std::string& message) { throw PlanError("malformed plan: " + message); }
+
+int64_t multiply(int64_t a, int64_t b, const char* what) {
+  int64_t result;
+  if (__builtin_mul_overflow(a, b, &result) || result > kExact || result < -kExact) {
+    fail(std::string(what) + " is too large");
+  }
+  return result;
+}
+
+int64_t add(int64_t a, int64_t b, const char* what) {
+  int64_t result;
+  if (__builtin_add_overflow(a, b, &result) || result > kExact || result < -kExact) {
+    fail(std::string(what) + " is too large");
+  }
+  return result;
+}
+
+class Parser {
+ public:
+  Parser(const double* words, size_t count) : words_(words), count_(count) {}
+
+  Plan parse() {
+    plan_.arenaBytes = integer(0, kMaxBytes, "arenaBytes");
+    const int64_t buffers = listLength("buffers");
+    for (int64_t i = 0; i < buffers; i++) plan_.buffers.push_back(buffer());
+    plan_.inputs = arguments(BufferKind::Input, "inputs");
+    plan_.outputs = arguments(BufferKind::Output, "outputs");
+    const int64_t steps = listLength("steps");
+    for (int64_t i = 0; i < steps; i++) plan_.steps.push_back(step());
+    if (at_ != count_) fail("words are left over");
+    return std::move(plan_);
+  }
+
+ private:
+  double number(const char* what) {
+    if (at_ >= count_) fail(std::string("ends before ") + what);
+    return words_[at_++];
+  }
+
+  int64_t integer(int64_t low, int64_t high, const char* what) {
+    const double value = number(what);
+    if (!(value >= static_cast<double>(low) && value <= static_cast<double>(high)) || value != std::floor(value)) {
+      fail(std::string(what) + " is " + std::to_string(value) + ", not an integer from " + std::to_string(low) +
+           " to " + std::to_string(high));
+    }
+    return static_cast<int64_t>(value);
+  }
+
+  template <class Code>
+  Code code(int count, const char* what) {
+    return static_cast<Code>(integer(0, count - 1, what));
+  }
+
+  // Every element of a list takes a word at least, so a count can be no larger than what is left.
+  int64_t listLength(const char* what) { return integer(0, static_cast<int64_t>(count_ - at_), what); }
+
+  std::vector<int64_t> integers(int64_t low, int64_t high, const char* what) {
+    std::vector<int64_t> list(static_cast<size_t>(listLength(what)));
+    for (int64_t& value : list) value = integer(low, high, what);
+    return list;
+  }
+
+  Buffer buffer() {
+    Buffer result{};
+    result.kind = code<BufferKind>(kBufferKinds, "buffer kind");
+    result.dtype = code<DType>(kDTypes, "buffer dtype");
+    result.size = integer(0, kMaxBytes / 8, "buffer size");
+    result.offset = integer(0, kMaxBytes, "buffer offset");
+    if (result.kind == BufferKind::Temporary) {
+      if (result.offset % 64 != 0) fail("the offset of a temporary is not a multiple of 64");
+      if (result.offset + static_cast<int64_t>(result.bytes()) > plan_.arenaBytes) {
+        fail("a temporary reaches outside of the arena");
+      }
+    }
+    return result;
+  }
+
+  std::vector<int> arguments(BufferKind kind, const char* what) {
+    std::vector<int> list;
+    std::vector<bool> seen(plan_.buffers.size());
+    for (int64_t number : integers(0, static_cast<int64_t>(plan_.buffers.size()) - 1, what)) {
+      const size_t index = static_cast<size_t>(number);
+      if (plan_.buffers[index].kind != kind) fail(std::string(what) + ": a buffer of another kind");
+      if (seen[index]) fail(std::string(what) + ": a buffer comes twice");
+      seen[index] = true;
+      list.push_back(static_cast<int>(number));
+    }
+    for (size_t i = 0; i < seen.size(); i++) {
+      if (plan_.buffers[i].kind == kind && !seen[i]) fail(std::string(what) + ": a buffer is missing");
+    }
+    return list;
+  }
+
+  int bufferNumber(bool written, const char* what) {
+    const int number = static_cast<int>(integer(0, static_cast<int64_t>(plan_.buffers.size()) - 1, what));
+    if (written && at(number).kind == BufferKind::Input) fail(std::string(what) + " writes to an input");
+    return number;
+  }
+
+  const Buffer& at(int number) const { return plan_.buffers[static_cast<size_t>(number)]; }
+
+  std::vector<int64_t> shape(int extraAxes) {
+    std::vector<int64_t> result = integers(0, kExact, "extent");
+    if (result.size() + static_cast<size_t>(extraAxes) > kMaxRank) fail("more than 32 axes");
+    countElements(result);
+    return result;
+  }
+
+  static void countElements(const std::vector<int64_t>& shape) {
+    // A zero extent must not hide an overflow among the others: products of a part of the axes are used too.
+    int64_t product = 1;
+    for (int64_t size : shape) product = multiply(product, size == 0 ? 1 : size, "a shape");
+  }
+
+  View view(const std::vector<int64_t>& shape, bool written, DType dtype) {
+    View result;
+    result.buffer = bufferNumber(written, "view");
+    result.offset = integer(0, kExact, "view offset");
+    result.strides = integers(-kExact, kExact, "stride");
+    if (at(result.buffer).dtype != dtype) fail("a view has another dtype than its buffer");
+    if (result.strides.size() != shape.size()) fail("a view has another number of strides than its step has axes");
+    int64_t low = result.offset, high = result.offset;
+    bool empty = false;
+    for (size_t axis = 0; axis < shape.size(); axis++) {
+      if (shape[axis] == 0) empty = true;
+      else if (const int64_t reach = multiply(result.strides[axis], shape[axis] - 1, "a stride"); reach < 0) {
+        low = add(low, reach, "a view");
+      } else {
+        high = add(high, reach, "a view");
+      }
+    }
+    if (!empty && (low < 0 || high >= at(result.buffer).size)) fail("a view reaches outside of its buffer");
+    return result;
+  }
+
+  // `outputShape`: the axes of the output views (for reduce: the kept ones).
+  Expression expression(const std::vector<int64_t>& shape, const std::vector<int64_t>& outputShape,
+                        const DType* accumulator) {
+    Expression result;
+    const int64_t count = listLength("instructions");
+    for (int64_t i = 0; i < count; i++) result.instructions.push_back(instruction(result, shape, accumulator));
+    const int64_t outputs = listLength("expression outputs");
+    if (outputs == 0) fail("an expression without an output");
+    for (int64_t i = 0; i < outputs; i++) {
+      ExpressionOutput output;
+      output.value = static_cast<int>(integer(0, count - 1, "output value"));
+      // The view's dtype is checked by the caller for argmax; elsewhere it is the value's.
+      const DType dtype = result.instructions[static_cast<size_t>(output.value)].dtype;
+      output.view = view(outputShape, true, argDType_ ? *argDType_ : dtype);
+      result.outputs.push_back(std::move(output));
+    }
+    return result;
+  }
+
+  Instruction instruction(const Expression& before, const std::vector<int64_t>& shape, const DType* accumulator) {
+    Instruction result{};
+    result.op = code<Op>(kOps, "op");
+    result.dtype = code<DType>(kDTypes, "instruction dtype");
+    const OpInfo& info = kOpInfo[static_cast<int>(result.op)];
+    switch (result.op) {
+      case Op::Load:
+        result.view = view(shape, false, result.dtype);
+        return result;
+      case Op::Constant:
+        result.value = number("constant");
+        return result;
+      case Op::Index: {
+        const bool whole = !isFloat(result.dtype);
+        if (result.dtype == DType::Bool) fail("an index of dtype bool");
+        result.value = coefficient(whole);
+        const int64_t axes = listLength("index strides");
+        if (static_cast<size_t>(axes) != shape.size()) fail("an index has another number of strides than axes");
+        for (int64_t axis = 0; axis < axes; axis++) {
+          result.strides.push_back(coefficient(whole));
+          if (whole) {
+            const int64_t extent = shape[static_cast<size_t>(axis)];
+            multiply(static_cast<int64_t>(result.strides.back()), extent, "an index");
+          }
+        }
+        return result;
+      }
+      case Op::Accumulator:
+        if (accumulator == nullptr) fail("an accumulator outside of a matmul");
+        if (result.dtype != *accumulator) fail("an accumulator of another dtype than its matmul");
+        return result;
+      default:
+        break;
+    }
+    const std::vector<int64_t> args =
+        integers(0, static_cast<int64_t>(before.instructions.size()) - 1, "instruction argument");
+    if (static_cast<int>(args.size()) != info.arguments) fail(std::string(info.name) + ": wrong number of arguments");
+    result.argCount = info.arguments;
+    DType types[4] = {};
+    for (int i = 0; i < info.arguments; i++) {
+      result.args[i] = static_cast<int>(args[static_cast<size_t>(i)]);
+      types[i] = before.instructions[static_cast<size_t>(args[static_cast<size_t>(i)])].dtype;
+    }
+    if (!dtypesFit(info, result.dtype, types)) fail(std::string(info.name) + ": dtypes do not fit");
+    return result;
+  }
+
+  double coefficient(bool whole) {
+    return whole ? static_cast<double>(integer(-kExact, kExact, "index coefficient")) : number("index coefficient");
+  }
+
+  static bool dtypesFit(const OpInfo& info, DType dtype, const DType* args) {
+    if (info.family == Family::Cast) return true;
+    if (info.family == Family::Compare) return dtype == DType::Bool && args[0] == args[1];
+    if (info.family == Family::Where) return args[0] == DType::Bool && args[1] == dtype && args[2] == dtype;
+    for (int i = 0; i < info.arguments; i++) {
+      if (args[i] != dtype) return false;
+    }
+    switch (info.family) {
+      case Family::Any: return true;
+      case Family::Number: return dtype != DType::Bool;
+      case Family::Float: return isFloat(dtype);
+      case Family::Bool: return dtype == DType::Bool;
+      case Family::Unsigned: return dtype == DType::UInt32;
+      default: return false;
+    }
+  }
+
+  Step step() {
+    Step result{};
+    result.kind = code<StepKind>(kStepKinds, "step kind");
+    switch (result.kind) {
+      case StepKind::Map:
+        result.shape = shape(0);
+        result.expression = expression(result.shape, result.shape, nullptr);
+        break;
+      case StepKind::Reduce: reduce(result); break;
+      case StepKind::MatMul: matmul(result); break;
+      case StepKind::Gather:
+      case StepKind::Scatter: gather(result); break;
+      case StepKind::Sort: sort(result); break;
+    }
+    return result;
+  }
+
+  void reduce(Step& step) {
+    step.shape = shape(0);
+    step.reducedRank = static_cast<int>(integer(0, static_cast<int64_t>(step.shape.size()), "reducedRank"));
+    step.reducer = code<Reducer>(kReducers, "reducer");
+    const auto split = step.shape.end() - step.reducedRank;
+    const std::vector<int64_t> kept(step.shape.begin(), split), reduced(split, step.shape.end());
+    const bool position = step.reducer == Reducer::Argmax || step.reducer == Reducer::Argmin;
+    if (position) {
+      static const DType int32 = DType::Int32;
+      argDType_ = &int32;
+      if (elementCount(reduced) > INT32_MAX) fail("argmax or argmin over more than 2^31 - 1 elements");
+    }
+    step.expression = expression(step.shape, kept, nullptr);
+    argDType_ = nullptr;
+    if (step.expression.outputs.size() != 1) fail("a reduction has one output");
+    const int value = step.expression.outputs[0].value;
+    const DType dtype = step.expression.instructions[static_cast<size_t>(value)].dtype;
+    if (step.reducer == Reducer::Sum && dtype == DType::Bool) fail("a sum of dtype bool");
+    if (step.reducer != Reducer::Sum && elementCount(kept) > 0 && elementCount(reduced) == 0) {
+      fail("only sum reduces an empty extent");
+    }
+  }
+
+  void matmul(Step& step) {
+    step.dtype = code<DType>(kDTypes, "matmul dtype");
+    if (step.dtype == DType::Bool) fail("a matmul of dtype bool");
+    step.shape = shape(2);
+    step.m = integer(0, kExact, "m");
+    step.n = integer(0, kExact, "n");
+    step.k = integer(0, kExact, "k");
+    const auto axes = [&](int64_t rows, int64_t columns) {
+      std::vector<int64_t> result = step.shape;
+      result.push_back(rows);
+      result.push_back(columns);
+      countElements(result);
+      return result;
+    };
+    step.a = view(axes(step.m, step.k), false, step.dtype);
+    step.b = view(axes(step.k, step.n), false, step.dtype);
+    const std::vector<int64_t> product = axes(step.m, step.n);
+    step.expression = expression(product, product, &step.dtype);
+  }
+
+  void gather(Step& step) {
+    step.outer = integer(0, kExact, "outer");
+    step.size = integer(0, INT32_MAX, "size");
+    step.inner = integer(0, kExact, "inner");
+    step.count = integer(0, kExact, "count");
+    step.input = bufferNumber(false, "input");
+    step.indices = bufferNumber(false, "indices");
+    step.output = bufferNumber(true, "output");
+    const int64_t slice = multiply(step.outer, step.inner, "a gather");
+    const int64_t whole = multiply(slice, step.size, "a gather"), picked = multiply(slice, step.count, "a gather");
+    const bool forward = step.kind == StepKind::Gather;
+    if (at(step.input).dtype != at(step.output).dtype) fail("gather: input and output differ in dtype");
+    if (!forward && at(step.input).dtype == DType::Bool) fail("scatter of dtype bool");
+    if (at(step.indices).dtype != DType::Int32) fail("gather: indices are not int32");
+    if (at(step.indices).size != step.count) fail("gather: wrong number of indices");
+    if (at(step.input).size != (forward ? whole : picked)) fail("gather: wrong size of the input");
+    if (at(step.output).size != (forward ? picked : whole)) fail("gather: wrong size of the output");
+  }
+
+  void sort(Step& step) {
+    step.outer = integer(0, kExact, "rows");
+    step.size = integer(0, INT32_MAX, "size");
+    step.input = bufferNumber(false, "input");
+    step.output = bufferNumber(true, "output");
+    const int64_t elements = multiply(step.outer, step.size, "a sort");
+    if (at(step.output).dtype != DType::Int32) fail("sort: the output is not int32");
+    if (at(step.input).size != elements || at(step.output).size != elements) fail("sort: wrong size of a buffer");
+  }
+
+  const double* words_;
+  size_t count_;
+  size_t at_ = 0;
+  const DType* argDType_ = nullptr;  // dtype of the output view where it is not the value's (argmax, argmin)
+  Plan plan_;
+};
+
+}  // namespace
+
+Plan parsePlan(const double* words, size_t count) { return Parser(words, count).parse(); }
+
+}  // namespace fluxion

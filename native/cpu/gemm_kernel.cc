@@ -1,0 +1,167 @@
+// The register-blocked kernels of the matrix product, written with vector extensions: mr rows times two
+// vectors of columns stay in registers while k runs. Compiled once for each instruction set, with
+// contraction to fused multiply-adds.
+#include <cstring>
+
+#include "isa.h"
+
+namespace fluxion {
+namespace FLUXION_ISA_NAMESPACE {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kRows = 12;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32, kRows = 6;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16, kRows = 12;
+#else
+constexpr int kVectorBytes = 16, kRows = 6;
+#endif
+constexpr int kVectors = 2;
+
+template <class T>
+struct Simd {
+  typedef T Vector __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
+  static constexpr int lanes = kVectorBytes / static_cast<int>(sizeof(T));
+  static constexpr int columns = lanes * kVectors;
+};
+
+// A is read through `Groups` pointers, three rows each, because p, p + s and p + 2 s are addressing modes:
+// a pointer for each of 12 rows would not fit the integer registers.
+template <class T, int Rows, bool RowMajor>
+void micro(int64_t k, const void* av, int64_t stride, const void* bv, void* cv, int64_t ldc, bool accumulate) {
+  using V = typename Simd<T>::Vector;
+  constexpr int lanes = Simd<T>::lanes;
+  constexpr int groups = (Rows + 2) / 3;
+  const T* b = static_cast<const T*>(bv);
+  T* c = static_cast<T*>(cv);
+  V sum[Rows][kVectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; i++) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; j++) {
+      sum[i][j] = accumulate ? *reinterpret_cast<const V*>(c + i * ldc + j * lanes) : V{};
+    }
+  }
+  const T* a[groups];
+#pragma GCC unroll 8
+  for (int g = 0; g < groups; g++) a[g] = static_cast<const T*>(av) + (RowMajor ? 3 * g * stride : 3 * g);
+  for (int64_t p = 0; p < k; p++) {
+    V right[kVectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; j++) right[j] = *reinterpret_cast<const V*>(b + j * lanes);
+    b += Simd<T>::columns;
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; i++) {
+      const T left = a[i / 3][RowMajor ? (i % 3) * stride : i % 3];
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; j++) sum[i][j] += left * right[j];
+    }
+#pragma GCC unroll 8
+    for (int g = 0; g < groups; g++) {
+      a[g] += RowMajor ? 1 : stride;
+#if defined(__GNUC__) && !defined(__clang__)
+      asm("" : "+r"(a[g]));  // keeps the pointers as they are
+#endif
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; i++) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; j++) *reinterpret_cast<V*>(c + i * ldc + j * lanes) = sum[i][j];
+  }
+}
+
+// Copies a panel of up to `columns` columns so that the kernel reads it in order; missing columns are zero.
+template <class T>
+void packPanel(void* packedv, const void* bv, int64_t kStride, int64_t nStride, int64_t k, int64_t n) {
+  constexpr int64_t columns = Simd<T>::columns;
+  T* packed = static_cast<T*>(packedv);
+  const T* b = static_cast<const T*>(bv);
+  if (n < columns) std::memset(packed, 0, static_cast<size_t>(k * columns) * sizeof(T));
+  if (nStride == 1 && n == columns) {
+    for (int64_t p = 0; p < k; p++) std::memcpy(packed + p * columns, b + p * kStride, columns * sizeof(T));
+  } else if (kStride == 1) {
+    // Blocks of 16 along k keep both sides in the L1 cache.
+    for (int64_t p0 = 0; p0 < k; p0 += 16) {
+      const int64_t p1 = p0 + 16 < k ? p0 + 16 : k;
+      for (int64_t j = 0; j < n; j++) {
+        for (int64_t p = p0; p < p1; p++) packed[p * columns + j] = b[j * nStride + p];
+      }
+    }
+  } else {
+    for (int64_t p = 0; p < k; p++) {
+      for (int64_t j = 0; j < n; j++) packed[p * columns + j] = b[p * kStride + j * nStride];
+    }
+  }
+}
+
+template <class T>
+void dot(int64_t k, const void* av, const void* btv, int64_t columns, void* cv) {
+  using V = typename Simd<T>::Vector;
+  constexpr int lanes = Simd<T>::lanes;
+  const T* a = static_cast<const T*>(av);
+  T* c = static_cast<T*>(cv);
+  for (int64_t n = 0; n < columns; n++) {
+    const T* b = static_cast<const T*>(btv) + n * k;
+    V sum0{}, sum1{};
+    int64_t p = 0;
+    for (; p + 2 * lanes <= k; p += 2 * lanes) {
+      sum0 += *reinterpret_cast<const V*>(a + p) * *reinterpret_cast<const V*>(b + p);
+      sum1 += *reinterpret_cast<const V*>(a + p + lanes) * *reinterpret_cast<const V*>(b + p + lanes);
+    }
+    sum0 += sum1;
+    T lane[lanes];
+    std::memcpy(lane, &sum0, sizeof lane);
+    for (int half = lanes / 2; half > 0; half /= 2) {
+      for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    }
+    for (; p < k; p++) lane[0] += a[p] * b[p];
+    c[n] = lane[0];
+  }
+}
+
+template <class T, int Rows>
+void setRows(GemmKernel& g) {
+  if constexpr (Rows > 0) {
+    g.rowMajor[Rows] = micro<T, Rows, true>;
+    g.columnMajor[Rows] = micro<T, Rows, false>;
+    setRows<T, Rows - 1>(g);
+  }
+}
+
+template <class T>
+void set(GemmKernel& g) {
+  g.mr = kRows;
+  g.nr = Simd<T>::columns;
+  g.packPanel = packPanel<T>;
+  g.dot = dot<T>;
+  setRows<T, kRows>(g);
+}
+
+}  // namespace
+
+void fillGemm(Kernels& k) {
+  set<float>(k.gemm[static_cast<int>(DType::Float32)]);
+  set<double>(k.gemm[static_cast<int>(DType::Float64)]);
+  // Two's complement words: the product of int32 modulo 2^32 is that of uint32.
+  set<uint32_t>(k.gemm[static_cast<int>(DType::UInt32)]);
+  k.gemm[static_cast<int>(DType::Int32)] = k.gemm[static_cast<int>(DType::UInt32)];
+}
+
+// The whole table of this instruction set; the other sources of the set fill their part.
+const Kernels& kernels() {
+  static const Kernels table = [] {
+    Kernels k;
+    k.name = FLUXION_ISA_NAME;
+    fillElementwise(k);
+    fillFold(k);
+    fillGemm(k);
+    return k;
+  }();
+  return table;
+}
+
+}  // namespace FLUXION_ISA_NAMESPACE
+}  // namespace fluxion

@@ -1,0 +1,64 @@
+// The table of inner loops. Each instruction set compiles the same sources (elementwise.cc, fold.cc,
+// gemm_kernel.cc) with its own flags and fills a table of its own; the rest of the addon is compiled once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../common/plan.h"
+
+namespace fluxion {
+
+// Elements of a tile: a register of the widest dtype is 4 KiB, so a dozen live registers fit the L1 cache.
+constexpr int kTile = 512;
+
+// out[i] = f(args[0][i], ...), n <= kTile. `out` may be one of the arguments.
+using ElementwiseFn = void (*)(void* out, const void* const* args, size_t n);
+
+// dst[r * dstRow + c * dstCol] = src[r * srcRow + c * srcCol], strides in elements.
+using CopyFn = void (*)(void* dst, int64_t dstRow, int64_t dstCol, const void* src, int64_t srcRow, int64_t srcCol,
+                        int64_t rows, int64_t cols);
+
+// A partial result of a reduction is wider than its elements: double for floats, the dtype itself otherwise,
+// in places of 8 bytes.
+// partial[c] = partial[c] (op) x[r * cols + c], for all r in order.
+using FoldColumnsFn = void (*)(void* partial, const void* x, size_t rows, size_t cols);
+
+// C[rows x nr] (+)= A[rows x k] B[k x nr]: B is a packed panel; A has one unit stride.
+// aStride: of rows when A is row-major, of k otherwise, in elements.
+using MicroFn = void (*)(int64_t k, const void* a, int64_t aStride, const void* b, void* c, int64_t ldc,
+                         bool accumulate);
+// c[n] = sum over k of a[k] bt[n][k]: few columns, both contiguous along k.
+using DotFn = void (*)(int64_t k, const void* a, const void* bt, int64_t columns, void* c);
+using PackFn = void (*)(void* packed, const void* b, int64_t kStride, int64_t nStride, int64_t k, int64_t n);
+
+constexpr int kMaxMicroRows = 16;
+struct GemmKernel {
+  int mr = 0, nr = 0;
+  MicroFn rowMajor[kMaxMicroRows + 1] = {};     // by number of rows
+  MicroFn columnMajor[kMaxMicroRows + 1] = {};
+  PackFn packPanel = nullptr;  // one panel of nr columns, zero where n < nr
+  DotFn dot = nullptr;
+};
+
+struct Kernels {
+  const char* name = nullptr;
+  ElementwiseFn op[kOps][kDTypes] = {};  // by dtype of the last argument
+  ElementwiseFn cast[kDTypes][kDTypes] = {};  // [from][to]
+  CopyFn copy[9] = {};                   // by bytes of an element
+  FoldColumnsFn foldColumns[3][kDTypes] = {};  // sum, max, min
+  FoldColumnsFn foldRows[3][kDTypes] = {};  // partial[r] = fold of row r (overwrites)
+  GemmKernel gemm[kDTypes];
+};
+
+// The sets that this build has and this machine can run, best first.
+struct InstructionSets {
+  const Kernels* table[4];
+  int count;
+};
+const InstructionSets& instructionSets();
+// The set that new plans use: FLUXION_ISA or the best.
+const Kernels& currentKernels();
+void selectKernels(const char* name);  // throws PlanError if there is no such set
+
+}  // namespace fluxion

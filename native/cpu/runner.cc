@@ -1,0 +1,86 @@
+#include "runner.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "thread_pool.h"
+
+namespace fluxion {
+
+size_t checkedBytes(double bytes) {
+  if (bytes > 1e14) throw PlanError("a step needs " + std::to_string(bytes) + " bytes of memory");
+  return static_cast<size_t>(bytes);
+}
+
+Memory::Memory(size_t bytes) {
+  if (bytes == 0) return;
+  data_ = static_cast<char*>(std::aligned_alloc(64, roundUpToLine(bytes)));
+  if (data_ == nullptr) throw PlanError("cannot allocate " + std::to_string(bytes) + " bytes");
+}
+
+Memory::~Memory() { std::free(data_); }
+
+Memory& Memory::operator=(Memory&& other) noexcept {
+  std::swap(data_, other.data_);
+  return *this;
+}
+
+Runner::Runner(Plan plan) : plan_(std::move(plan)) {
+  const Kernels& kernels = currentKernels();
+  for (const Step& step : plan_.steps) {
+    std::unique_ptr<PreparedStep> prepared;
+    switch (step.kind) {
+      case StepKind::Map: prepared = prepareMap(plan_, step, kernels); break;
+      case StepKind::Reduce: prepared = prepareReduce(plan_, step, kernels); break;
+      case StepKind::MatMul: prepared = prepareMatMul(plan_, step, kernels); break;
+      case StepKind::Gather: prepared = prepareGather(plan_, step); break;
+      case StepKind::Scatter: prepared = prepareScatter(plan_, step); break;
+      case StepKind::Sort: prepared = prepareSort(plan_, step); break;
+    }
+    sharedBytes_ = std::max(sharedBytes_, prepared->sharedBytes);
+    slotBytes_ = std::max(slotBytes_, roundUpToLine(prepared->slotBytes));
+    steps_.push_back(std::move(prepared));
+  }
+}
+
+std::unique_ptr<Runner::Workspace> Runner::acquire() {
+  const int slots = threadCount();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    while (!idle_.empty()) {
+      std::unique_ptr<Workspace> workspace = std::move(idle_.back());
+      idle_.pop_back();
+      if (workspace->slots == slots) return workspace;
+    }
+  }
+  auto workspace = std::make_unique<Workspace>();
+  workspace->slots = slots;
+  workspace->arena = Memory(static_cast<size_t>(plan_.arenaBytes));
+  workspace->shared = Memory(sharedBytes_);
+  workspace->slotMemory = Memory(slotBytes_ * static_cast<size_t>(slots));
+  workspace->buffers.resize(plan_.buffers.size());
+  for (size_t i = 0; i < plan_.buffers.size(); i++) {
+    const Buffer& buffer = plan_.buffers[i];
+    if (buffer.kind == BufferKind::Temporary) {
+      workspace->buffers[i] = workspace->arena.data() + buffer.offset;
+    }
+  }
+  return workspace;
+}
+
+void Runner::release(std::unique_ptr<Workspace> workspace) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (idle_.size() < 2) idle_.push_back(std::move(workspace));
+}
+
+void Runner::run(Workspace& workspace, void* const* inputs, void* const* outputs) const {
+  for (size_t i = 0; i < plan_.inputs.size(); i++) workspace.buffers[static_cast<size_t>(plan_.inputs[i])] = inputs[i];
+  for (size_t i = 0; i < plan_.outputs.size(); i++) {
+    workspace.buffers[static_cast<size_t>(plan_.outputs[i])] = outputs[i];
+  }
+  const RunMemory memory{workspace.buffers.data(), workspace.shared.data(), workspace.slotMemory.data(), slotBytes_,
+                         workspace.slots};
+  for (const auto& step : steps_) step->run(memory);
+}
+
+}  // namespace fluxion

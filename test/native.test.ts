@@ -1,0 +1,397 @@
+// The C++ addon under the plan contract: it must not crash, must not depend on threads, and must be accurate.
+import t from "tap";
+import { cpuBackend, instructionSets, setInstructionSet, setThreads, threads } from "#lib/backend/cpu.js";
+import type { BufferSpec, Instruction, Plan, ScalarOp, Step, View } from "#lib/compile/plan.js";
+import { BackendError } from "#lib/errors.js";
+import { allocate, type DType, type TypedArray } from "#lib/tensor/dtype.js";
+
+const cpu = cpuBackend();
+const defaultThreads = threads();
+
+const view = (buffer: number, strides: readonly number[], offset = 0): View => ({ buffer, offset, strides });
+const buffer = (kind: BufferSpec["kind"], dtype: DType, size: number): BufferSpec => ({
+  kind,
+  dtype,
+  size,
+  offset: 0,
+});
+const load = (dtype: DType, v: View): Instruction => ({ op: "load", dtype, view: v });
+const apply = (op: ScalarOp, dtype: DType, ...args: number[]): Instruction => ({ op, dtype, args });
+const constant = (dtype: DType, value: number): Instruction => ({ op: "constant", dtype, value });
+
+/** A plan of one step: the first buffers are inputs, the last one the output. */
+function planOf(inputs: readonly [DType, number][], output: readonly [DType, number], step: Step): Plan {
+  const buffers = [...inputs.map(([d, n]) => buffer("input", d, n)), buffer("output", output[0], output[1])];
+  return { buffers, steps: [step], inputs: inputs.map((_, i) => i), outputs: [inputs.length], arenaBytes: 0 };
+}
+
+function mapPlan(dtype: DType, size: number, op: ScalarOp, result = dtype): Plan {
+  const instructions = [load(dtype, view(0, [1])), apply(op, result, 0)];
+  const expression = { instructions, outputs: [{ value: 1, view: view(1, [1]) }] };
+  return planOf([[dtype, size]], [result, size], { kind: "map", shape: [size], expression });
+}
+
+function matmulPlan(dtype: DType, m: number, k: number, n: number): Plan {
+  const expression = {
+    instructions: [{ op: "accumulator", dtype } as const],
+    outputs: [{ value: 0, view: view(2, [n, 1]) }],
+  };
+  const [a, b] = [view(0, [k, 1]), view(1, [n, 1])];
+  const step: Step = { kind: "matmul", dtype, batch: [], m, n, k, a, b, expression };
+  return planOf(
+    [
+      [dtype, m * k],
+      [dtype, k * n],
+    ],
+    [dtype, m * n],
+    step,
+  );
+}
+
+function sumPlan(dtype: DType, kept: number, reduced: number, strides: readonly [number, number]): Plan {
+  const instructions = [load(dtype, view(0, strides)), apply("mul", dtype, 0, 0)];
+  const expression = { instructions, outputs: [{ value: 1, view: view(1, [1]) }] };
+  const step: Step = { kind: "reduce", shape: [kept, reduced], reducedRank: 1, reducer: "sum", expression };
+  return planOf([[dtype, kept * reduced]], [dtype, kept], step);
+}
+
+/** Reproducible numbers between -2 and 2. */
+function numbers(dtype: DType, size: number): TypedArray {
+  let state = size;
+  return allocate(dtype, size).map(() => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return dtype === "int32" || dtype === "uint32" ? state >>> 8 : state / 2 ** 30 - 2;
+  });
+}
+
+const bits = (array: TypedArray) =>
+  Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString("base64");
+const first = (arrays: TypedArray[]): TypedArray => arrays[0]!;
+
+t.afterEach(() => {
+  setThreads(defaultThreads);
+  setInstructionSet(instructionSets()[0]!);
+});
+
+t.test("a plan with one number changed is run or refused, and never crashes", async (t) => {
+  const plans = [
+    mapPlan("float32", 40, "exp"),
+    sumPlan("float32", 5, 8, [8, 1]),
+    matmulPlan("float32", 4, 10, 3),
+    planOf(
+      [
+        ["float32", 12],
+        ["int32", 2],
+      ],
+      ["float32", 8],
+      { kind: "gather", outer: 2, size: 3, inner: 2, count: 2, input: 0, indices: 1, output: 2 },
+    ),
+    planOf([["float32", 12]], ["int32", 12], { kind: "sort", rows: 3, size: 4, input: 0, output: 1 }),
+  ];
+  const strange = [-1, 0, 1, 2, 3, 7, 0.5, 41, 1e6, 2 ** 31, 2 ** 52, 2 ** 53, 1e300, -(2 ** 53), Number.NaN];
+  /** Calls `visit` with a copy of the plan for every number in it and every strange value there. */
+  const mutate = (plan: Plan, visit: (changed: Plan) => void) => {
+    const walk = (node: object, path: readonly string[]) => {
+      for (const [key, value] of Object.entries(node)) {
+        if (typeof value === "number") {
+          for (const other of strange) {
+            const copy = structuredClone(plan);
+            let place = copy as unknown as Record<string, unknown>;
+            for (const step of path) place = place[step] as Record<string, unknown>;
+            place[key] = other;
+            visit(copy);
+          }
+        } else if (typeof value === "object" && value !== null) {
+          walk(value, [...path, key]);
+        }
+      }
+    };
+    walk(plan, []);
+  };
+  let refused = 0;
+  let passed = 0;
+  for (const plan of plans) {
+    mutate(plan, (changed) => {
+      try {
+        const executable = cpu.compile(changed);
+        if (changed.buffers.some((b) => b.size > 1e6)) return;
+        executable.run(
+          changed.inputs.map((i) => allocate(changed.buffers[i]!.dtype, changed.buffers[i]!.size)),
+        );
+        passed++;
+      } catch (error) {
+        if (!(error instanceof BackendError)) throw error;
+        refused++;
+      }
+    });
+  }
+  t.ok(refused > passed, `${refused} refused, ${passed} ran`);
+});
+
+t.test("inputs that do not fit are errors that say what was expected", async (t) => {
+  const plan = cpu.compile(mapPlan("float32", 12, "exp"));
+  const detached = new Float32Array(12);
+  structuredClone(detached.buffer, { transfer: [detached.buffer] });
+  const expected = /^input 0: expected float32 array of 12 elements, got /;
+  t.throws(() => plan.run([detached]), { name: "BackendError", message: /got 0 \(detached\?\)$/ });
+  t.throws(() => plan.run([new Float32Array(11)]), { name: "BackendError", message: expected });
+  t.throws(() => plan.run([new Float64Array(12)]), { name: "BackendError", message: expected });
+  t.throws(() => plan.run([]), { name: "BackendError", message: "expected 1 inputs, got 0" });
+  t.throws(() => plan.run([[1, 2] as unknown as Float32Array]), { name: "BackendError", message: expected });
+  await t.rejects(plan.runAsync([detached]), { name: "BackendError", message: expected });
+});
+
+t.test("an index out of range is an error, also off the main thread", async (t) => {
+  const step: Step = {
+    kind: "gather",
+    outer: 1,
+    size: 5,
+    inner: 1,
+    count: 2,
+    input: 0,
+    indices: 1,
+    output: 2,
+  };
+  const inputs: [DType, number][] = [
+    ["float32", 5],
+    ["int32", 2],
+  ];
+  const plan = cpu.compile(planOf(inputs, ["float32", 2], step));
+  const x = Float32Array.of(1, 2, 3, 4, 5);
+  t.same(first(plan.run([x, Int32Array.of(-1, 0)])), Float32Array.of(5, 1));
+  const message = "index 7 is out of range for an axis of size 5";
+  t.throws(() => plan.run([x, Int32Array.of(0, 7)]), { name: "BackendError", message });
+  await t.rejects(plan.runAsync([x, Int32Array.of(0, 7)]), { name: "BackendError", message });
+});
+
+t.test("runAsync copies its inputs before it returns", async (t) => {
+  const plan = cpu.compile(mapPlan("float64", 3, "neg"));
+  const x = Float64Array.of(1, 2, 3);
+  const result = plan.runAsync([x]);
+  x.fill(0);
+  t.same(first(await result), Float64Array.of(-1, -2, -3));
+});
+
+t.test("the bits of a result are the same for any number of threads, on every instruction set", async (t) => {
+  const cases: [string, Plan][] = [
+    ["matmul", matmulPlan("float32", 300, 200, 70)],
+    ["matmul over a long k", matmulPlan("float32", 20, 5000, 20)],
+    ["sum of rows", sumPlan("float32", 7, 70000, [70000, 1])],
+    ["sum of columns", sumPlan("float32", 300, 900, [1, 300])],
+    ["map", mapPlan("float32", 100003, "normalCdf")],
+  ];
+  for (const [name, plan] of cases) {
+    const inputs = plan.inputs.map((i) => numbers(plan.buffers[i]!.dtype, plan.buffers[i]!.size));
+    for (const set of instructionSets()) {
+      setInstructionSet(set);
+      const results = [1, 2, 3, 8].map((count) => {
+        setThreads(count);
+        return bits(first(cpu.compile(plan).run(inputs)));
+      });
+      t.equal(new Set(results).size, 1, `${name}, ${set}`);
+    }
+  }
+});
+
+t.test("additions, products and integers have the same bits on every instruction set", async (t) => {
+  const two: [DType, number][] = [
+    ["float32", 5000],
+    ["float32", 5000],
+  ];
+  const instructions = [
+    load("float32", view(0, [1])),
+    load("float32", view(1, [1])),
+    apply("mul", "float32", 0, 1),
+    apply("add", "float32", 2, 0), // a contraction to a fused multiply-add would change bits
+  ];
+  const expression = { instructions, outputs: [{ value: 3, view: view(2, [1]) }] };
+  const plans = [
+    planOf(two, ["float32", 5000], { kind: "map", shape: [5000], expression }),
+    sumPlan("int32", 30, 1000, [1000, 1]),
+    matmulPlan("uint32", 30, 50, 40),
+  ];
+  for (const plan of plans) {
+    const inputs = plan.inputs.map((i) => numbers(plan.buffers[i]!.dtype, plan.buffers[i]!.size));
+    const results = instructionSets().map((set) => {
+      setInstructionSet(set);
+      return bits(first(cpu.compile(plan).run(inputs)));
+    });
+    t.equal(new Set(results).size, 1);
+  }
+});
+
+t.test("Threefry-2x32-20 gives the known answers of Random123", async (t) => {
+  const answers: [number[], number[]][] = [
+    [
+      [0, 0, 0, 0],
+      [0x6b200159, 0x99ba4efe],
+    ],
+    [
+      [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff],
+      [0x1cb996fc, 0xbb002be7],
+    ],
+    [
+      [0x13198a2e, 0x03707344, 0x243f6a88, 0x85a308d3],
+      [0xc4923a9c, 0x483df7a0],
+    ],
+  ];
+  const ops = ["threefry0", "threefry1", "threefryXor"] as const;
+  for (const set of instructionSets()) {
+    setInstructionSet(set);
+    const results = ops.map((op) => {
+      const instructions = [0, 1, 2, 3].map((i) => load("uint32", view(0, [4], i)));
+      instructions.push(apply(op, "uint32", 0, 1, 2, 3));
+      const expression = { instructions, outputs: [{ value: 4, view: view(1, [1]) }] };
+      const plan = planOf([["uint32", 12]], ["uint32", 3], { kind: "map", shape: [3], expression });
+      return first(cpu.compile(plan).run([Uint32Array.from(answers.flatMap(([words]) => words))]));
+    });
+    answers.forEach(([, [x, y]], i) => {
+      t.same([results[0]![i], results[1]![i], results[2]![i]], [x!, y!, (x! ^ y!) >>> 0], set);
+    });
+  }
+});
+
+t.test("casts truncate toward zero, saturate and take NaN to 0", async (t) => {
+  const x = Float32Array.of(1.9, -1.9, 3e9, -3e9, 1e20, Number.NaN, Infinity, -Infinity);
+  for (const set of instructionSets()) {
+    setInstructionSet(set);
+    const cast = (to: DType) => first(cpu.compile(mapPlan("float32", 8, "cast", to)).run([x]));
+    const [high, low] = [2 ** 31 - 1, -(2 ** 31)];
+    t.same(cast("int32"), Int32Array.of(1, -1, high, low, high, 0, high, low), set);
+    t.same(cast("uint32"), Uint32Array.of(1, 0, 3e9, 0, 2 ** 32 - 1, 0, 2 ** 32 - 1, 0), set);
+    t.same(cast("bool"), Uint8Array.of(1, 1, 1, 1, 1, 1, 1, 1), set);
+  }
+});
+
+/** Units in the last place of float32 between a result and the true value. */
+function ulps(result: number, truth: number): number {
+  if (Object.is(result, Math.fround(truth)) || result === truth) return 0;
+  const size = Math.max(Math.abs(truth), 2 ** -126);
+  return Math.abs(result - truth) / 2 ** (Math.floor(Math.log2(size)) - 23);
+}
+
+t.test("float32 functions are within a few units in the last place over their whole range", async (t) => {
+  const functions: [ScalarOp, (x: number) => number, number][] = [
+    ["exp", Math.exp, 2],
+    ["expm1", Math.expm1, 2],
+    ["log", Math.log, 2],
+    ["log1p", Math.log1p, 4],
+    ["sin", Math.sin, 1],
+    ["cos", Math.cos, 1],
+    ["tanh", Math.tanh, 4],
+    ["rsqrt", (x) => 1 / Math.sqrt(x), 2],
+    ["sigmoid", (x) => 1 / (1 + Math.exp(-x)), 4],
+    ["softplus", (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))), 4],
+    ["normalPdf", (x) => Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI), 4],
+  ];
+  const size = 1 << 16;
+  const anything = new Float32Array(
+    Uint32Array.from({ length: size }, (_, i) => (i * 2654435761) >>> 0).buffer,
+  );
+  const near = Float32Array.from({ length: size }, (_, i) => (i / size - 0.5) * 20);
+  near.set([0, -0, 1e-45, -1e-45, 1e-38, Infinity, -Infinity, Number.NaN]);
+  for (const set of instructionSets()) {
+    setInstructionSet(set);
+    for (const [op, truth, limit] of functions) {
+      const executable = cpu.compile(mapPlan("float32", size, op));
+      let worst = 0;
+      let at = 0;
+      for (const x of [anything, near]) {
+        const y = first(executable.run([x]));
+        for (let i = 0; i < size; i++) {
+          const want = truth(x[i]!);
+          const error = Number.isNaN(want) ? (Number.isNaN(y[i]!) ? 0 : Infinity) : ulps(y[i]!, want);
+          if (!(error <= worst)) [worst, at] = [error, x[i]!];
+        }
+      }
+      t.ok(worst <= limit, `${op}, ${set}: ${worst.toFixed(2)} ulp at ${at}`);
+    }
+  }
+});
+
+t.test("the normal distribution function has a small relative error far into its tail", async (t) => {
+  // Abramowitz and Stegun, table 26.2, and scipy.stats.norm.cdf
+  const known = [
+    [0, 0.5],
+    [1, 0.8413447460685429],
+    [-1, 0.15865525393145707],
+    [-2, 0.0227501319481792],
+    [-5, 2.866515718791933e-7],
+    [-10, 7.61985302416047e-24],
+    [-13, 6.117164399549921e-39],
+  ] as const;
+  for (const set of instructionSets()) {
+    setInstructionSet(set);
+    const executable = cpu.compile(mapPlan("float32", known.length, "normalCdf"));
+    const y = first(executable.run([Float32Array.from(known, ([x]) => x)]));
+    known.forEach(([x, truth], i) => {
+      t.ok(ulps(y[i]!, truth) <= 4, `at ${x}, ${set}`);
+    });
+  }
+});
+
+/** x <- x - c. The guard is log x, which is not finite once x is 0. */
+function loopPlan(): Plan {
+  const instructions = [
+    load("float32", view(0, [1])),
+    load("float32", view(1, [0])),
+    apply("sub", "float32", 0, 1),
+    apply("log", "float32", 2),
+  ];
+  const outputs = [
+    { value: 2, view: view(2, [1]) },
+    { value: 3, view: view(3, [1]) },
+  ];
+  return {
+    buffers: [
+      buffer("input", "float32", 1),
+      buffer("input", "float32", 1),
+      buffer("output", "float32", 1),
+      buffer("output", "float32", 1),
+    ],
+    steps: [{ kind: "map", shape: [1], expression: { instructions, outputs } }],
+    inputs: [0, 1],
+    outputs: [2, 3],
+    arenaBytes: 0,
+  };
+}
+
+t.test(
+  "a loop carries its state, observes every step and stops before a step whose guard is not finite",
+  async (t) => {
+    const loop = cpu.compile(loopPlan()).loop([Float32Array.of(4), Float32Array.of(1)], 1);
+    const { completed, observed } = await loop.run(2);
+    t.equal(completed, 2);
+    t.same(first(observed), Float32Array.of(Math.log(3), Math.log(2)));
+    t.same(loop.read(0), Float32Array.of(2));
+    const rest = await loop.run(10);
+    t.equal(rest.completed, 1, "4 - 1 - 1 - 1 - 1 = 0 has no finite logarithm");
+    t.same(first(rest.observed), Float32Array.of(0, -Infinity));
+    t.same(loop.read(0), Float32Array.of(1), "the last step was not committed");
+    loop.write(0, Float32Array.of(100));
+    const running = loop.run(50);
+    t.throws(() => loop.read(0), { name: "BackendError" }, "no reading while it runs");
+    await t.rejects(loop.run(1), { name: "BackendError" }, "one run at a time");
+    t.equal((await running).completed, 50);
+    t.same(loop.read(0), Float32Array.of(50));
+    loop.dispose();
+    t.throws(() => loop.read(0), { name: "BackendError", message: /disposed/ });
+  },
+);
+
+t.test("settings that make no sense are refused", async (t) => {
+  t.throws(() => setThreads(0), { name: "BackendError" });
+  t.throws(() => setThreads(257), { name: "BackendError" });
+  t.throws(() => setInstructionSet("mmx"), { name: "BackendError", message: /this machine has .*baseline/ });
+});
+
+t.test("a constant is what it says, in every dtype", async (t) => {
+  for (const dtype of ["float32", "float64", "int32", "uint32", "bool"] as const) {
+    const expression = { instructions: [constant(dtype, 1)], outputs: [{ value: 0, view: view(0, [1]) }] };
+    const plan = planOf([], [dtype, 1000], { kind: "map", shape: [1000], expression });
+    t.ok(
+      first(cpu.compile(plan).run([])).every((x) => x === 1),
+      dtype,
+    );
+  }
+});
