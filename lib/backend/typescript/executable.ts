@@ -1,0 +1,56 @@
+import type { Plan } from "../../compile/plan.js";
+import { BackendError } from "../../errors.js";
+import type { TypedArray } from "../../tensor/dtype.js";
+import type { Executable, Loop } from "../backend.js";
+import { allocateOutputs, checkArray, copyOf, guarded, nextTurn } from "./calls.js";
+import { openLoop } from "./loop.js";
+import { execute, type Program, prepare } from "./steps.js";
+import { registerPlan, releasedWith, threadOf } from "./thread.js";
+import { validatePlan } from "./validate.js";
+
+/** Checks the plan; its kernels are generated on the first run, on the thread that runs it. */
+export function createExecutable(plan: Plan): Executable {
+  validatePlan(plan);
+  const id = registerPlan();
+  let program: Program | undefined;
+
+  const run = (inputs: readonly TypedArray[]): TypedArray[] => {
+    checkInputs(plan, inputs);
+    return guarded(() => {
+      program ??= prepare(plan);
+      const outputs = allocateOutputs(plan);
+      execute(program, inputs, outputs);
+      return outputs;
+    });
+  };
+
+  const executable: Executable = {
+    run,
+    async runAsync(inputs) {
+      checkInputs(plan, inputs);
+      const copies = guarded(() => inputs.map(copyOf));
+      const thread = await threadOf();
+      if (!thread) {
+        await nextTurn();
+        return run(copies);
+      }
+      const reply = await thread.call({ kind: "run", plan: id, inputs: copies }, plan);
+      return reply.arrays;
+    },
+    loop(inputs, carried): Loop {
+      checkInputs(plan, inputs);
+      return guarded(() => openLoop(id, plan, inputs, carried));
+    },
+  };
+  releasedWith(executable, { kind: "forget", plan: id });
+  return executable;
+}
+
+function checkInputs(plan: Plan, inputs: readonly TypedArray[]): void {
+  if (inputs.length !== plan.inputs.length)
+    throw new BackendError(`expected ${plan.inputs.length} inputs, got ${inputs.length}`);
+  inputs.forEach((input, i) => {
+    const { dtype, size } = plan.buffers[plan.inputs[i]!]!;
+    checkArray(`input ${i}`, input, dtype, size);
+  });
+}
