@@ -109,7 +109,7 @@ export function applyLinear(
   dx: readonly Tensor[],
 ): Tangent[] {
   const value = new Map(residuals);
-  lin.tangentInputs.forEach((node, i) => value.set(node, dx[i]!));
+  for (const [i, node] of lin.tangentInputs.entries()) value.set(node, dx[i]!);
   for (const node of lin.linearNodes)
     value.set(
       node,

@@ -117,7 +117,7 @@ type NumberOf<O> = O extends { readonly argnums: infer N } ? N : 0;
 type GradientFor<A extends readonly unknown[], N> = N extends number
   ? A[N]
   : N extends readonly number[]
-    ? { -readonly [K in keyof N]: A[N[K]] }
+    ? { -readonly [K in keyof N]: N[K] extends number ? A[N[K]] : never }
     : never;
 
 export type Gradient<A extends readonly unknown[], O> = GradientFor<A, NumberOf<O>>;

@@ -32,7 +32,8 @@ export class Program {
 
   #wrap(inputs: readonly Tensor[], arrays: readonly TypedArray[]): Tensor[] {
     const value = new Map<Node, Tensor>(this.#graph.inputs.map((node, i) => [node, inputs[i]!]));
-    this.#computed.forEach((node, i) => value.set(node, Tensor.fromData(arrays[i]!, node.shape, node.dtype)));
+    for (const [i, node] of this.#computed.entries())
+      value.set(node, Tensor.fromData(arrays[i]!, node.shape, node.dtype));
     return this.#graph.outputs.map((node) => value.get(node)!);
   }
 }
