@@ -12,7 +12,7 @@ import type { DType } from "../tensor/dtype.js";
  * - maximum, minimum and their reductions return NaN when an operand is NaN; argmax and argmin return the
  *   first NaN, else the first extreme element.
  * - remainder has the sign of the divisor (as in Python); an integer remainder by 0 is 0.
- * - round goes half to even. Comparisons with NaN are false, except notEqual.
+ * - pow is IEEE 754's: 1^y = x^0 = 1, also for NaN. round goes half to even. Comparisons with NaN are false, except notEqual.
  */
 export interface Plan {
   readonly buffers: readonly BufferSpec[];

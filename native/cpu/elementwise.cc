@@ -109,9 +109,7 @@ FLOAT_FUNCTION(Sigmoid, sigmoid32, const double e = std::exp(-std::fabs(a)); ret
 FLOAT_FUNCTION(Softplus, softplus32, return (a < 0 ? 0.0 : a) + std::log1p(std::exp(-std::fabs(a)));)
 FLOAT_FUNCTION(NormalCdf, normalCdf32, return 0.5 * std::erfc(a * -0.70710678118654752440);)
 FLOAT_FUNCTION(NormalPdf, normalPdf32, return 0.39894228040143267794 * std::exp(-0.5 * a * a);)
-// As in JavaScript: 1 to the power of NaN or of an infinity is NaN, and so is (-1)^infinity.
-BINARY(Pow, T, if constexpr (std::is_same<T, float>::value) return pow32(a, b);
-               else return b != b || (std::fabs(a) == 1 && std::isinf(b)) ? __builtin_nan("") : std::pow(a, b);)
+BINARY(Pow, T, if constexpr (std::is_same<T, float>::value) return pow32(a, b); else return std::pow(a, b);)
 
 template <class T, int Quarter>
 struct SinCos {

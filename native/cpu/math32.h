@@ -271,6 +271,7 @@ inline float pow32(float x, float y) {
   const bool minus = (toBits(x) >> 31) != 0;
   result = minus & odd ? -result : result;
   result = (x < 0.0f) & !integer & (ax < kInfinity) ? __builtin_nanf("") : result;
-  result = (x != x) | (y != y) | ((ax == 1.0f) & (ay == kInfinity)) ? __builtin_nanf("") : result;
-  return y == 0.0f ? 1.0f : result;
+  result = (x != x) | (y != y) ? __builtin_nanf("") : result;
+  // IEEE 754: 1^y = x^0 = 1, also for NaN, and (-1)^inf = 1
+  return (x == 1.0f) | (y == 0.0f) | ((ax == 1.0f) & (ay == kInfinity)) ? 1.0f : result;
 }
