@@ -10,8 +10,6 @@ import { compileSource } from "./sources.js";
  * part of it.
  */
 export interface Nest {
-  /** Number of axes that all strides have. */
-  readonly rank: number;
   /** The axes that are looped over, outermost first; on the others the index is that of the origin. */
   readonly axes: readonly number[];
   readonly sizes: readonly number[];

@@ -8,7 +8,6 @@ export function prepareMap(step: MapStep): PreparedStep {
   if (isEmpty(step.shape)) return () => {};
   const { shape, expression } = collapse({ ...step, firstReduced: step.shape.length });
   const kernel = mapKernel({
-    rank: shape.length,
     axes: shape.map((_, axis) => axis),
     sizes: shape,
     expression,

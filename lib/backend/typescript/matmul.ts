@@ -66,7 +66,6 @@ export function prepareMatMul(step: MatMulStep, context: StepContext): PreparedS
     strides: [...batch.map(() => 0), stripColumns, 1],
   };
   const epilogue = mapKernel({
-    rank: rank + 2,
     axes: [rank, rank + 1],
     sizes: [rows, stripColumns],
     expression: step.expression,

@@ -39,7 +39,7 @@ export function prepareReduce(step: ReduceStep, context: StepContext): PreparedS
   const axes = shape.map((_, axis) => axis);
 
   if (!runsAlongKept(shape, kept, instructions)) {
-    const kernel = buildKernel({ rank: shape.length, axes, sizes: shape, instructions }, (scope) => {
+    const kernel = buildKernel({ axes, sizes: shape, instructions }, (scope) => {
       const lines = emptyLines(scope.depth);
       lines.before[kept]!.push(
         ...fold.names.map((name, i) => `let ${name} = ${fold.initial[i]};`),
@@ -56,26 +56,23 @@ export function prepareReduce(step: ReduceStep, context: StepContext): PreparedS
   const order = [...axes.filter((axis) => axis !== column), column];
   const sizes = order.map((axis) => shape[axis]!);
   const states = fold.names.map(() => context.scratch(new Float64Array(Math.min(columns, shape[column]!))));
-  const kernel = buildKernel(
-    { rank: shape.length, axes: order, sizes, instructions },
-    (scope: Scope): Lines => {
-      const { depth } = scope;
-      const lines = emptyLines(depth);
-      const arrays = states.map((state) => scope.array(state, "scratch"));
-      const at = (j: string) => arrays.map((array) => `${array}[${j}]`);
-      lines.before[column]!.push(
-        ...arrays.map((array, i) => `${array}.fill(${fold.initial[i]});`),
-        "let r = 0;",
-      );
-      lines.before[depth]!.push(fold.take(scope.value(value), at(`i${depth}`)));
-      lines.after[depth - 1]!.push("r++;");
-      const target = `${scope.array(view.buffer, outputDType)}[${scope.pointer(view, column)} + j * ${scope.step(view, depth)}]`;
-      lines.after[column]!.push(
-        `for (let j = 0; j < ${scope.size(depth)}; j++) ${target} = ${fold.result(at("j"))};`,
-      );
-      return lines;
-    },
-  );
+  const kernel = buildKernel({ axes: order, sizes, instructions }, (scope: Scope): Lines => {
+    const { depth } = scope;
+    const lines = emptyLines(depth);
+    const arrays = states.map((state) => scope.array(state, "scratch"));
+    const at = (j: string) => arrays.map((array) => `${array}[${j}]`);
+    lines.before[column]!.push(
+      ...arrays.map((array, i) => `${array}.fill(${fold.initial[i]});`),
+      "let r = 0;",
+    );
+    lines.before[depth]!.push(fold.take(scope.value(value), at(`i${depth}`)));
+    lines.after[depth - 1]!.push("r++;");
+    const target = `${scope.array(view.buffer, outputDType)}[${scope.pointer(view, column)} + j * ${scope.step(view, depth)}]`;
+    lines.after[column]!.push(
+      `for (let j = 0; j < ${scope.size(depth)}; j++) ${target} = ${fold.result(at("j"))};`,
+    );
+    return lines;
+  });
   return (buffers: TypedArray[]) => {
     const origin = new Array<number>(shape.length).fill(0);
     for (let start = 0; start < shape[column]!; start += columns) {

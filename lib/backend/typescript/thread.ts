@@ -98,16 +98,28 @@ function start(): Promise<Thread | undefined> {
   return new Promise((resolve) => {
     let running: Thread | undefined;
     let port: Port | undefined;
+    let ended = false;
+    const withoutWorker = (reason: string) => {
+      if (!ended)
+        console.warn(
+          `fluxion: the worker thread does not start, so asynchronous work blocks this thread: ${reason}`,
+        );
+      ended = true;
+      resolve(undefined);
+    };
     const listeners: Listeners = {
       message(reply) {
         if (reply !== "ready") return running?.answer(reply);
         running = new Thread(port!);
         resolve(running);
       },
-      // Before it is ready, the worker has failed to load (a bundle without it, say): work stays on this thread.
+      // Before it is ready, the worker has failed to load (a bundle without it, say): work stays on this thread,
+      // and that is said once.
       // Later, calls under way fail and the next one starts another worker.
       failure(reason) {
-        if (!running) return resolve(undefined);
+        if (!running) return withoutWorker(reason);
+        if (ended) return; // Node reports an error and then the exit
+        ended = true;
         running.fail(reason);
         thread = undefined;
       },
@@ -117,7 +129,7 @@ function start(): Promise<Thread | undefined> {
         port = opened;
         if (!opened) resolve(undefined);
       },
-      () => resolve(undefined),
+      (error) => withoutWorker(String(error)),
     );
   });
 }
