@@ -1,0 +1,24 @@
+export { type FlowMatchingOptions, flowMatching } from "./flow-matching.js";
+export { improvedMeanFlow, type MeanFlowOptions, meanFlow } from "./mean-flow.js";
+export type {
+  AverageVelocityObjective,
+  IntervalPoints,
+  LossAndRaw,
+  Objective,
+  SampleTimesOptions,
+  VelocityObjective,
+  VelocityPoints,
+} from "./objective.js";
+export type { Orientation } from "./orientation.js";
+export { type Sampled, type SampleOptions, sample, sampleAsync, type Trajectory } from "./sample.js";
+export {
+  type EulerOptions,
+  euler,
+  type MeanFlowStepsOptions,
+  meanFlowSteps,
+  oneStep,
+  type Sampler,
+  type SamplerStep,
+} from "./samplers.js";
+export { type LogitNormalOptions, logitNormalTimes, type TimeDistribution, uniformTimes } from "./times.js";
+export { type AdaptiveWeightingOptions, adaptiveWeighting, type Weighting } from "./weighting.js";

@@ -1,0 +1,117 @@
+import { ValueError } from "../errors.js";
+import type { AverageVelocityField, VelocityField } from "../models/index.js";
+import { add, div, mul, square, stopGradient, sub, sum } from "../ops/index.js";
+import { checkChoice, describe } from "../options.js";
+import type { DType } from "../tensor/dtype.js";
+import { sizeOf } from "../tensor/shape.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { Orientation } from "./orientation.js";
+import type { TimeDistribution } from "./times.js";
+import type { Weighting } from "./weighting.js";
+
+/** What a loss is computed from. All tensors have one float dtype. */
+export interface VelocityPoints {
+  /** [n, ...dim]. */
+  readonly data: Tensor;
+  /** [n, ...dim], usually N(0, 1). */
+  readonly noise: Tensor;
+  /** [n, 1], in [0, 1]. */
+  readonly t: Tensor;
+  /** Given to the field as it is; its first axis is the batch. */
+  readonly condition?: Tensor | undefined;
+}
+
+/** What a mean-flow loss is computed from: intervals [r, t] of time. */
+export interface IntervalPoints extends VelocityPoints {
+  /** [n, 1], 0 <= r <= t. */
+  readonly r: Tensor;
+  /**
+   * A promise that r = t in the first `equalCount` rows, as `sampleTimes` makes it: these rows need no derivative,
+   * and none is computed. Default 0: every row gets one, which is right for any r <= t.
+   */
+  readonly equalCount?: number | undefined;
+}
+
+export interface LossAndRaw {
+  /** What is minimised: weighted when the objective has a weighting. */
+  readonly loss: Tensor;
+  /** The mean of the squared error over batch and dimensions: what is worth logging. Equal to `loss` without weighting. */
+  readonly raw: Tensor;
+}
+
+export interface SampleTimesOptions {
+  /** Default float32. */
+  readonly dtype?: DType;
+}
+
+/** An objective for a velocity field: pure functions that run inside a compiled step. */
+export interface VelocityObjective {
+  readonly name: string;
+  readonly fieldKind: "velocity";
+  readonly orientation: Orientation;
+  /** n times as { t: [n, 1] }. */
+  sampleTimes(key: Tensor, n: number, options?: SampleTimesOptions): { t: Tensor };
+  /** The scalar loss, differentiable by params. */
+  loss<P>(field: VelocityField<P>, params: P, points: VelocityPoints): Tensor;
+  /** The loss and, from the same computation, the unweighted one. */
+  lossAndRaw<P>(field: VelocityField<P>, params: P, points: VelocityPoints): LossAndRaw;
+}
+
+/** An objective for an average-velocity field: pure functions that run inside a compiled step. */
+export interface AverageVelocityObjective {
+  readonly name: string;
+  readonly fieldKind: "average-velocity";
+  readonly orientation: Orientation;
+  /** n intervals as { r: [n, 1], t: [n, 1], equalCount }, r = t in the first equalCount rows. */
+  sampleTimes(
+    key: Tensor,
+    n: number,
+    options?: SampleTimesOptions,
+  ): { r: Tensor; t: Tensor; equalCount: number };
+  /** The scalar loss, differentiable by params. */
+  loss<P>(field: AverageVelocityField<P>, params: P, points: IntervalPoints): Tensor;
+  /** The loss and, from the same computation, the unweighted one. */
+  lossAndRaw<P>(field: AverageVelocityField<P>, params: P, points: IntervalPoints): LossAndRaw;
+}
+
+export type Objective = VelocityObjective | AverageVelocityObjective;
+
+/** The squared error of each sample, summed over its dimensions: [n]. No gradient flows through the target. */
+export function squaredErrors(prediction: Tensor, target: Tensor): Tensor {
+  const squares = square(sub(prediction, stopGradient(target)));
+  return sum(squares, squares.shape.map((_, i) => i).slice(1));
+}
+
+/**
+ * The losses from the squared errors [n_k] of the parts of a batch: raw = mean over samples and dimensions;
+ * loss = mean over samples of L_i w_i, w_i constant, with a weighting, else raw.
+ */
+export function reduceErrors(
+  parts: readonly Tensor[],
+  data: Tensor,
+  weighting: Weighting | undefined,
+): LossAndRaw {
+  const n = data.shape[0]!;
+  const total = (list: readonly Tensor[]) => list.map((x) => sum(x)).reduce((a, b) => add(a, b));
+  const raw = div(total(parts), n * sizeOf(data.shape.slice(1)));
+  if (weighting === undefined) return { loss: raw, raw };
+  const weighted = parts.map((errors) => mul(errors, stopGradient(weighting.weights(stopGradient(errors)))));
+  return { loss: div(total(weighted), n), raw };
+}
+
+export function checkTimes(where: string, times: TimeDistribution): TimeDistribution {
+  if (typeof times?.sample !== "function")
+    throw new ValueError(`${where}: times must be a distribution { name, sample }, got ${describe(times)}`);
+  return times;
+}
+
+export function checkWeighting(where: string, weighting: Weighting | undefined): Weighting | undefined {
+  if (weighting !== undefined && typeof weighting?.weights !== "function")
+    throw new ValueError(`${where}: weighting must be { name, weights }, got ${describe(weighting)}`);
+  return weighting;
+}
+
+/** The dtype of sampled times. */
+export function timesDType(where: string, options: SampleTimesOptions): DType {
+  return checkChoice(where, "dtype", options.dtype ?? "float32", ["float32", "float64"]);
+}

@@ -1,0 +1,39 @@
+import type { Tensor } from "../tensor/tensor.js";
+
+/** Size of one sample: a number of features, or a shape such as [height, width, channels]. */
+export type Dim = number | readonly number[];
+
+/** What a field gives: the velocity at one time, or the average velocity over an interval of time. */
+export type FieldKind = "velocity" | "average-velocity";
+
+/**
+ * A velocity field v(z, t): the network of flow matching. Any object of this shape is one.
+ * z is [batch, ...dim], t [batch, 1] in [0, 1]; the result has the shape of z.
+ */
+export interface VelocityField<Params = unknown> {
+  readonly kind: "velocity";
+  /** Size of a sample; when given, losses and samplers hold their inputs against it. */
+  readonly dim?: Dim;
+  init(key: Tensor): Params;
+  apply(params: Params, z: Tensor, t: Tensor, condition?: Tensor): Tensor;
+}
+
+/**
+ * An average-velocity field u(z, r, t) over the interval [r, t]: the network of mean flow. Any object of this shape
+ * is one. z is [batch, ...dim], r and t are [batch, 1] with 0 <= r <= t <= 1; the result has the shape of z.
+ * With orientation data-to-noise z is the state at the later time t, with noise-to-data at the earlier time r.
+ */
+export interface AverageVelocityField<Params = unknown> {
+  readonly kind: "average-velocity";
+  /** Size of a sample; when given, losses and samplers hold their inputs against it. */
+  readonly dim?: Dim;
+  init(key: Tensor): Params;
+  apply(params: Params, z: Tensor, r: Tensor, t: Tensor, condition?: Tensor): Tensor;
+}
+
+export type Field<Params = unknown> = VelocityField<Params> | AverageVelocityField<Params>;
+
+/** The shape of one sample. */
+export function sampleShape(dim: Dim): readonly number[] {
+  return typeof dim === "number" ? [dim] : dim;
+}

@@ -1,0 +1,4 @@
+export { type LossCurvesOptions, lossCurves } from "./curves.js";
+export type { Figure } from "./figure.js";
+export type { Points } from "./points.js";
+export { type ScatterGridOptions, type ScatterOptions, scatter, scatterGrid } from "./scatter.js";
