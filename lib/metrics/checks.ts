@@ -1,4 +1,4 @@
-import { ShapeError } from "../errors.js";
+import { ShapeError, TraceError } from "../errors.js";
 import { checkFinite, checkFloatTensor } from "../flow/checks.js";
 import { show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -6,9 +6,10 @@ import type { Tensor } from "../tensor/tensor.js";
 /** Throws unless x is a concrete batch of points [n, d] of finite floats, n >= 1. */
 export function checkPoints(where: string, name: string, x: Tensor): void {
   checkFloatTensor(where, name, x);
+  if (x.isSymbolic)
+    throw new TraceError(`${where}: ${name} is symbolic; metrics are computed outside of jit, grad and jvp`);
   if (x.rank !== 2 || x.size === 0)
     throw new ShapeError(`${where}: ${name} must be points [n, d] with n and d >= 1, got ${show(x.shape)}`);
-  x.isSymbolic && x.toTypedArray(); // the engine's own error for a symbolic tensor
   checkFinite(where, name, x);
 }
 

@@ -1,7 +1,7 @@
-import { mean, sqrt, sub } from "../ops/index.js";
+import { sqrt } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkPointPair } from "./checks.js";
-import { blocksOf, pairSum, sumOver, sumWithin } from "./pairs.js";
+import { pairBlocks, pairSum, sumOver, sumWithin } from "./pairs.js";
 
 const distanceSum = pairSum((squared) => sqrt(squared));
 
@@ -18,9 +18,7 @@ const distanceSum = pairSum((squared) => sqrt(squared));
 export function energyDistance(x: Tensor, y: Tensor): number {
   checkPointPair("energyDistance", x, y);
   const [n, m] = [x.shape[0]!, y.shape[0]!];
-  const centre = mean(y, 0, { keepDims: true });
-  const a = blocksOf(sub(x, centre.cast(x.dtype)));
-  const b = blocksOf(sub(y, centre));
+  const [a, b] = pairBlocks(x, y);
   const between = sumOver(distanceSum, a, b) / (n * m);
   return 2 * between - sumWithin(distanceSum, a) / n ** 2 - sumWithin(distanceSum, b) / m ** 2;
 }

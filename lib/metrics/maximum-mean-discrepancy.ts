@@ -3,7 +3,7 @@ import { add, exp, mul } from "../ops/index.js";
 import { checkNumber, checkOptions, describe } from "../options.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkPointPair } from "./checks.js";
-import { blocksOf, pairSum, sumOver, sumWithin } from "./pairs.js";
+import { pairBlocks, pairSum, sumOver, sumWithin } from "./pairs.js";
 
 export interface MaximumMeanDiscrepancyOptions {
   /** Standard deviations of the Gaussian kernels that are averaged, in units of the points. Default [0.1, 0.3, 1, 3]. */
@@ -39,7 +39,7 @@ export function maximumMeanDiscrepancy(
     ),
   );
   const [n, m] = [x.shape[0]!, y.shape[0]!];
-  const [a, b] = [blocksOf(x), blocksOf(y)];
+  const [a, b] = pairBlocks(x, y);
   const squared =
     sumWithin(kernelSum, a) / n ** 2 -
     (2 * sumOver(kernelSum, a, b)) / (n * m) +

@@ -1,5 +1,5 @@
 import { jit } from "../compile/jit.js";
-import { add, cast, clip, matmul, mul, reshape, slice, square, sub, sum, transpose } from "../ops/index.js";
+import { add, cast, clip, matmul, mean, mul, reshape, slice, square, sub, sum, transpose } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /** What is summed over pairs: a function of the squared distances [m, n] of two blocks of points, elementwise. */
@@ -10,7 +10,7 @@ const blockSize = 2048;
 
 /**
  * A program that sums a kernel over all pairs of two blocks, in float64. Where the dimension is small, each squared
- * distance is a fused sum of squares; else it comes from |x|^2 - 2 x y + |y|^2, with points centred by the caller.
+ * distance is a fused sum of squares; else it comes from |x|^2 - 2 x y + |y|^2.
  */
 export function pairSum(kernel: PairKernel): (x: Tensor, y: Tensor) => Tensor {
   return jit((x: Tensor, y: Tensor) => sum(kernel(squaredDistances(x, y))));
@@ -29,14 +29,18 @@ function squaredDistances(x: Tensor, y: Tensor): Tensor {
   return columns.reduce((a, b) => add(a, b));
 }
 
-/** The points in float64, as blocks of rows. */
-export function blocksOf(x: Tensor): Tensor[] {
+/** Both sets of points in float64, centred at the mean of y, as blocks of rows. */
+export function pairBlocks(x: Tensor, y: Tensor): [Tensor[], Tensor[]] {
+  const wide = cast(y, "float64");
+  const centre = mean(wide, 0, { keepDims: true });
+  return [blocksOf(sub(cast(x, "float64"), centre)), blocksOf(sub(wide, centre))];
+}
+
+function blocksOf(x: Tensor): Tensor[] {
   const [n, d] = x.shape as readonly [number, number];
-  const wide = cast(x, "float64");
-  const blocks: Tensor[] = [];
-  for (let start = 0; start < n; start += blockSize)
-    blocks.push(slice(wide, [start, 0], [Math.min(blockSize, n - start), d]));
-  return blocks;
+  return Array.from({ length: Math.ceil(n / blockSize) }, (_, i) =>
+    slice(x, [i * blockSize, 0], [Math.min(blockSize, n - i * blockSize), d]),
+  );
 }
 
 /** The sum over all pairs (a in x, b in y). */

@@ -1,7 +1,7 @@
 import ndarray, { type NdArray } from "ndarray";
-import { DTypeError } from "../errors.js";
+import { DTypeError, ShapeError } from "../errors.js";
 import { allocate, type DType, dtypeOf, representable, type TypedArray } from "./dtype.js";
-import { rowMajor, sizeOf } from "./shape.js";
+import { checkShape, rowMajor, show, sizeOf } from "./shape.js";
 import { Tensor } from "./tensor.js";
 
 export function isNdArray(value: unknown): value is NdArray<TypedArray> {
@@ -20,7 +20,8 @@ export function fromNdArray(array: NdArray<TypedArray>, wanted?: DType): Tensor 
   const { data, shape, stride, offset } = array;
   const own = dtypeOf(data);
   const dtype = wanted ?? own ?? "float32";
-  const size = sizeOf(shape);
+  const size = sizeOf(checkShape("tensor", [...shape]));
+  checkReach(array, size);
   const dense = rowMajor(shape).every((s, axis) => shape[axis] === 1 || s === stride[axis]);
   if (own === dtype && dense && dtype !== "bool")
     return Tensor.fromData(data.subarray(offset, offset + size) as TypedArray, [...shape], dtype);
@@ -40,6 +41,23 @@ export function fromNdArray(array: NdArray<TypedArray>, wanted?: DType): Tensor 
     }
   }
   return Tensor.fromData(copy, [...shape], dtype);
+}
+
+/** Checks that every element that shape, stride and offset name lies in the data. */
+function checkReach({ data, shape, stride, offset }: NdArray<TypedArray>, size: number): void {
+  if (size === 0) return;
+  let first = offset;
+  let last = offset;
+  shape.forEach((n, axis) => {
+    const reach = (n - 1) * stride[axis]!;
+    if (reach < 0) first += reach;
+    else last += reach;
+  });
+  if (!(first >= 0 && last < data.length))
+    throw new ShapeError(
+      `tensor: an ndarray of shape ${show(shape)}, stride ${show(stride)} and offset ${offset} needs elements ` +
+        `${first} to ${last}, its data has ${data.length}`,
+    );
 }
 
 /** An ndarray over the tensor's own elements, without a copy: for reading, since tensors are immutable. */

@@ -117,6 +117,6 @@ export class Tensor {
 /** A concrete tensor filled with one value. */
 export function filled(shape: Shape, value: number, dtype: DType): Tensor {
   const data = allocate(dtype, sizeOf(shape));
-  if (value !== 0) data.fill(value);
+  if (!Object.is(value, 0)) data.fill(value);
   return Tensor.fromData(data, shape, dtype);
 }
