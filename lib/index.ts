@@ -9,6 +9,7 @@ export * from "./errors.js";
 export * as flow from "./flow/index.js";
 export type { Graph } from "./graph/graph.js";
 export * as io from "./io/index.js";
+export * as metrics from "./metrics/index.js";
 export * as models from "./models/index.js";
 export * as nn from "./nn/index.js";
 export * from "./ops/index.js";

@@ -122,15 +122,15 @@ function floatDType(where: string, dtype: DType | undefined): DType {
 /** Independent uniform numbers in [min, max). */
 export const uniform = operation((k: Tensor, shape: Shape = [], options: UniformOptions = {}): Tensor => {
   const { min = 0, max = 1 } = options;
-  if (!Number.isFinite(min) || !Number.isFinite(max) || min > max)
-    throw new ValueError(`random.uniform: needs finite min <= max, got ${min} and ${max}`);
-  const u = unit(
-    checkKey("random.uniform", k),
-    checkShape("random.uniform", shape),
-    floatDType("random.uniform", options.dtype),
-  );
+  const dtype = floatDType("random.uniform", options.dtype);
+  const width = dtype === "float32" ? Math.fround(max - min) : max - min;
+  if (!Number.isFinite(min) || !Number.isFinite(max) || min > max || !Number.isFinite(width))
+    throw new ValueError(
+      `random.uniform: needs finite min <= max whose difference is finite in ${dtype}, got ${min} and ${max}`,
+    );
+  const u = unit(checkKey("random.uniform", k), checkShape("random.uniform", shape), dtype);
   if (min === 0 && max === 1) return u;
-  const y = raw.add(raw.mul(u, raw.constantLike(u, max - min)), raw.constantLike(u, min));
+  const y = raw.add(raw.mul(u, raw.constantLike(u, width)), raw.constantLike(u, min));
   // Rounding must not reach max.
   const below = raw.constantLike(u, u.dtype === "float32" ? belowFloat32(max) : below64(max));
   return min === max ? y : raw.minimum(y, below);

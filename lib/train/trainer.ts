@@ -270,7 +270,7 @@ export class Trainer<Model extends AnyField> {
     const [key, dataKey, noiseKey, timesKey] = split(state.key, 4) as [Tensor, Tensor, Tensor, Tensor];
     const dtype = floatDType(state.params);
     const n = this.#batchSize;
-    const data = cast(this.#data.sample(dataKey, n), dtype);
+    const data = cast(this.#data.sample(dataKey, n, { dtype }), dtype);
     const points = {
       data,
       noise: normal(noiseKey, data.shape, { dtype }),
