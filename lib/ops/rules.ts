@@ -149,9 +149,9 @@ export const rules: { readonly [P in PrimitiveName]: Rule<P> } = {
     transpose: (ct, { x: [, b] }) => [raw.div(ct, b!), undefined],
   },
   pow: {
-    // d(a^b) = b a^(b-1) da + a^b log(a) db; the first term is 0 for b = 0 and the second for a = 0, limits included.
+    // d(a^b) = b a^(b-1) da + a^b log(a) db; the first term is 0 at a = b = 0 and the second at a = 0, limits included.
     jvp: ([da, db], { x: [a, b], y }) => {
-      const zero = raw.equal(b!, zerosLike(b!));
+      const zero = raw.logicalAnd(raw.equal(b!, zerosLike(b!)), raw.equal(a!, zerosLike(a!)));
       const lower = raw.pow(a!, minus(raw.where(zero, raw.constantLike(b!, 1), b!), 1));
       const logarithm = raw.log(raw.where(raw.equal(a!, zerosLike(a!)), raw.constantLike(a!, 1), a!));
       return plus(
