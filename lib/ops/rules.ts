@@ -139,7 +139,10 @@ export const rules: { readonly [P in PrimitiveName]: Rule<P> } = {
   },
   mul: {
     jvp: ([da, db], { x: [a, b] }) =>
-      a === b ? da && raw.mul(da, times(a!, 2)) : plus(da && raw.mul(da, b!), db && raw.mul(a!, db)),
+      // The square of one value. (Two inputs may also be one outer tensor, with tangents of their own.)
+      a === b && da === db
+        ? da && raw.mul(da, times(a!, 2))
+        : plus(da && raw.mul(da, b!), db && raw.mul(a!, db)),
     transpose: (ct, { x: [a, b] }) => [b && raw.mul(ct, b), a && raw.mul(a, ct)],
   },
   div: {
