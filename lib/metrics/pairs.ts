@@ -1,5 +1,18 @@
 import { jit } from "../compile/jit.js";
-import { add, cast, clip, matmul, mean, mul, reshape, slice, square, sub, sum, transpose } from "../ops/index.js";
+import {
+  add,
+  cast,
+  clip,
+  matmul,
+  mean,
+  mul,
+  reshape,
+  slice,
+  square,
+  sub,
+  sum,
+  transpose,
+} from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /** What is summed over pairs: a function of the squared distances [m, n] of two blocks of points, elementwise. */

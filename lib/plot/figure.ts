@@ -70,7 +70,7 @@ async function renderPng(svg: string, scale: number): Promise<Uint8Array> {
 
 /** Positions to a hundredth of a unit: Vega writes them with 17 digits, which makes the file twice as large. */
 function shorten(svg: string): string {
-  return svg.replace(/-?\d+\.\d{3,}/g, (number) => String(Math.round(Number(number) * 100) / 100));
+  return svg.replace(/-?\d+\.\d{3,}(e-\d+)?/g, (number) => String(Math.round(Number(number) * 100) / 100));
 }
 
 const loaded = new Map<string, Promise<unknown>>();

@@ -70,10 +70,14 @@ export function decodeCheckpoint<Params>(
   if (metadata["format"] !== format)
     throw new FileError(`${where}: not a checkpoint of a Trainer: its metadata lack format "${format}"`);
   if (metadata["version"] !== version)
-    throw new FileError(`${where}: the checkpoint's version is ${metadata["version"]}; this library reads ${version}`);
+    throw new FileError(
+      `${where}: the checkpoint's version is ${metadata["version"]}; this library reads ${version}`,
+    );
   for (const part of ["model", "objective"] as const)
     if (metadata[part] !== description[part])
-      throw new FileError(`${where}: the checkpoint's ${part} is ${metadata[part]}; the trainer's is ${description[part]}`);
+      throw new FileError(
+        `${where}: the checkpoint's ${part} is ${metadata[part]}; the trainer's is ${description[part]}`,
+      );
   const step = count(where, "step", metadata["step"]);
   const seed = count(where, "seed", metadata["seed"]);
   const { [lossesName]: losses, ...parts } = tensors;
@@ -93,7 +97,10 @@ export function decodeCheckpoint<Params>(
 
 function shapes(params: Tree): Record<string, string> {
   return Object.fromEntries(
-    [...namedLeaves("params", params)].map(([path, tensor]) => [path, `${tensor.dtype}${show(tensor.shape)}`]),
+    [...namedLeaves("params", params)].map(([path, tensor]) => [
+      path,
+      `${tensor.dtype}${show(tensor.shape)}`,
+    ]),
   );
 }
 

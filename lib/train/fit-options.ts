@@ -17,8 +17,10 @@ export interface FitOptions {
   readonly steps: number;
   /** A bar on a terminal, a line every few seconds elsewhere (true, the default), or nothing (false). */
   readonly progress?: boolean | ProgressOptions;
-  /** Called about ten times a second, between steps; it may be async, and is waited for. */
+  /** Called between steps, where the trainer may be looked at, saved and sampled; when async, it is waited for. */
   readonly log?: (event: FitEvent) => unknown;
+  /** Calls `log` after each step whose number this divides. Default: about ten times a second. */
+  readonly logEvery?: number;
   /** Ends the fit within about a tenth of a second. */
   readonly signal?: AbortSignal;
   /** Saves to `directory`/step-00001000.safetensors and so on, after each step whose number `every` divides. */
@@ -37,7 +39,7 @@ export interface FitResult {
 
 /** Throws ValueError naming an option that cannot be. */
 export function checkFitOptions(where: string, options: FitOptions): void {
-  checkOptions(where, options, ["steps", "progress", "log", "signal", "checkpoint"]);
+  checkOptions(where, options, ["steps", "progress", "log", "logEvery", "signal", "checkpoint"]);
   const { progress, log, signal, checkpoint } = options;
   checkCount(where, "steps", options.steps, 0);
   if (progress !== undefined && typeof progress !== "boolean") {
@@ -47,11 +49,14 @@ export function checkFitOptions(where: string, options: FitOptions): void {
   }
   if (log !== undefined && typeof log !== "function")
     throw new ValueError(`${where}: log must be a function, got ${describe(log)}`);
+  if (options.logEvery !== undefined) checkCount(where, "logEvery", options.logEvery);
   if (signal !== undefined && typeof signal?.throwIfAborted !== "function")
     throw new ValueError(`${where}: signal must be an AbortSignal, got ${describe(signal)}`);
   if (checkpoint === undefined) return;
   checkOptions(`${where}: checkpoint`, checkpoint, ["directory", "every"]);
   if (typeof checkpoint.directory !== "string" || checkpoint.directory === "")
-    throw new ValueError(`${where}: checkpoint.directory must be a path, got ${describe(checkpoint.directory)}`);
+    throw new ValueError(
+      `${where}: checkpoint.directory must be a path, got ${describe(checkpoint.directory)}`,
+    );
   checkCount(where, "checkpoint.every", checkpoint.every);
 }

@@ -23,6 +23,13 @@ export class History {
     this.append(values);
   }
 
+  /** The mean of the numbers from this place on; NaN when there are none. */
+  mean(from: number): number {
+    let sum = 0;
+    for (let i = from; i < this.#length; i++) sum += this.#values[i]!;
+    return sum / (this.#length - from);
+  }
+
   /** A copy of the numbers. */
   toArray(): Float32Array {
     return this.#values.slice(0, this.#length);

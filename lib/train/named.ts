@@ -34,7 +34,8 @@ export function fillTree<T extends Tree>(
   const expected = namedLeaves(root, model);
   for (const [path, tensor] of expected) {
     const found = Object.hasOwn(tensors, path) ? tensors[path]! : undefined;
-    if (found === undefined) throw new FileError(`${where}: ${path} is missing; the trainer has ${describe(tensor)}`);
+    if (found === undefined)
+      throw new FileError(`${where}: ${path} is missing; the trainer has ${describe(tensor)}`);
     if (describe(found) !== describe(tensor))
       throw new FileError(`${where}: ${path} is ${describe(found)}; the trainer has ${describe(tensor)}`);
   }
@@ -42,7 +43,10 @@ export function fillTree<T extends Tree>(
     if ((path === root || path.startsWith(`${root}/`)) && !expected.has(path))
       throw new FileError(`${where}: ${path} is in the file, but the trainer has no such tensor`);
   const { structure } = flatten(model);
-  return unflatten(structure, [...expected.keys()].map((path) => tensors[path]!)) as T;
+  return unflatten(
+    structure,
+    [...expected.keys()].map((path) => tensors[path]!),
+  ) as T;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {

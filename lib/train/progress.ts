@@ -75,7 +75,9 @@ function lines(label: string, interval: number, stream: ProgressStream): Progres
   let unwritten: ProgressState | undefined;
   const write = (state: ProgressState) => {
     const { loss, rate, left } = text(state);
-    stream.write(`${label}  step ${state.done}/${state.total}  loss ${loss}  ${rate} steps/s  ${left} left\n`);
+    stream.write(
+      `${label}  step ${state.done}/${state.total}  loss ${loss}  ${rate} steps/s  ${left} left\n`,
+    );
     unwritten = undefined;
     last = now();
   };
@@ -90,7 +92,11 @@ function lines(label: string, interval: number, stream: ProgressStream): Progres
   };
 }
 
-function text({ done, total, loss, stepsPerSecond }: ProgressState): { loss: string; rate: string; left: string } {
+function text({ done, total, loss, stepsPerSecond }: ProgressState): {
+  loss: string;
+  rate: string;
+  left: string;
+} {
   return {
     loss: Number.isFinite(loss) ? loss.toPrecision(5) : String(loss),
     rate: stepsPerSecond >= 100 ? stepsPerSecond.toFixed(0) : stepsPerSecond.toPrecision(3),

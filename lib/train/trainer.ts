@@ -160,7 +160,7 @@ export class Trainer<Model extends AnyField> {
     checkFitOptions(where, options);
     this.#checkUsable(where);
     if (this.#fitting) throw new ValueError(`${where}: another fit is under way; wait for it first`);
-    const { steps, log, signal, checkpoint } = options;
+    const { steps, log, logEvery, signal, checkpoint } = options;
     signal?.throwIfAborted();
     this.#fitting = true;
     let progress: Progress | undefined;
@@ -169,25 +169,29 @@ export class Trainer<Model extends AnyField> {
       const loop = this.#compiled();
       let done = 0;
       let seconds = 0;
+      let logged = this.step;
       while (done < steps) {
         signal?.throwIfAborted();
-        const untilSave = checkpoint === undefined ? steps : checkpoint.every - (this.step % checkpoint.every);
-        const chunk = this.#pace.next(Math.min(steps - done, untilSave));
+        const until = (every = Infinity) => every - (this.step % every);
+        const chunk = this.#pace.next(Math.min(steps - done, until(checkpoint?.every), until(logEvery)));
         const start = performance.now();
-        const losses = await this.#run(loop, chunk);
+        const before = this.step;
+        await this.#run(loop, chunk);
         const elapsed = performance.now() - start;
         this.#pace.observe(chunk, elapsed);
         done += chunk;
         seconds += elapsed / 1000;
         const stepsPerSecond = done / seconds;
-        const loss = mean(losses);
-        progress.update({ done, total: steps, loss, stepsPerSecond });
+        progress.update({ done, total: steps, loss: this.#losses.mean(before), stepsPerSecond });
         if (checkpoint !== undefined && this.step % checkpoint.every === 0)
           await this.save(`${checkpoint.directory}/step-${String(this.step).padStart(8, "0")}.safetensors`);
-        await log?.({ step: this.step, loss, stepsPerSecond });
+        if (log !== undefined && this.step % (logEvery ?? 1) === 0) {
+          await log({ step: this.step, loss: this.#losses.mean(logged), stepsPerSecond });
+          logged = this.step;
+        }
         if (this.#disposed) throw new ValueError(`${where}: the trainer was disposed of`);
       }
-      const loss = mean(this.losses.subarray(-200));
+      const loss = this.#losses.mean(Math.max(0, this.step - 200));
       return { step: this.step, loss, seconds, stepsPerSecond: seconds > 0 ? done / seconds : 0 };
     } finally {
       progress?.stop();
@@ -218,10 +222,9 @@ export class Trainer<Model extends AnyField> {
     const from = key ?? foldIn(randomKey(this.#seed), streams.samples);
     const noise = normal(from, [count, ...sampleShape(this.#data.dim)], { dtype: floatDType(params) });
     const { orientation } = this.#objective;
-    return sample<ParamsOf<Model>>(this.#model, params, noise, options.sampler as Sampler<Model["kind"]> as never, {
-      orientation,
-      trajectory,
-    }) as unknown as Sampled<O>;
+    const { sampler } = options;
+    // The kinds of field and sampler were matched by the options' type, and are checked by sample itself.
+    return sample(this.#model, params, noise, sampler as never, { orientation, trajectory }) as Sampled<O>;
   }
 
   /**
@@ -299,7 +302,7 @@ export class Trainer<Model extends AnyField> {
   }
 
   /** Runs some steps and records their losses. */
-  async #run(loop: CompiledLoop<TrainingState<ParamsOf<Model>>>, steps: number): Promise<Float32Array> {
+  async #run(loop: CompiledLoop<TrainingState<ParamsOf<Model>>>, steps: number): Promise<void> {
     this.#stepping = true;
     this.#state = undefined;
     try {
@@ -307,7 +310,6 @@ export class Trainer<Model extends AnyField> {
       const losses = observed[0] as Float32Array;
       this.#losses.append(losses.subarray(0, completed));
       if (completed < steps) throw nonFinite(this.step, losses[completed]!);
-      return losses;
     } finally {
       this.#stepping = false;
     }
@@ -360,7 +362,11 @@ function checkTrainerOptions(options: TrainerOptions<AnyField>): void {
     );
   checkCount(where, "batchSize", options.batchSize);
   if (options.seed !== undefined) checkCount(where, "seed", options.seed, 0);
-  if (options.ema !== undefined && typeof options.ema !== "number" && typeof options.ema?.update !== "function")
+  if (
+    options.ema !== undefined &&
+    typeof options.ema !== "number" &&
+    typeof options.ema?.update !== "function"
+  )
     throw new ValueError(`${where}: ema must be a decay or an optim.ema, got ${describe(options.ema)}`);
 }
 
@@ -380,10 +386,4 @@ function nonFinite(step: number, loss: number): NonFiniteError {
       "steps. Try a lower learning rate, or chain(clipByGlobalNorm(1), adam(...)) as the optimizer, and check " +
       "that the data are finite and of size about 1",
   );
-}
-
-function mean(values: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i]!;
-  return sum / values.length;
 }

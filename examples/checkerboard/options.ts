@@ -1,0 +1,91 @@
+import { parseArgs } from "node:util";
+import * as fx from "fluxion";
+
+/** What the demo is asked to do. */
+export interface Options {
+  readonly steps: number;
+  readonly seed: number;
+  readonly out: string;
+  readonly batchSize: number;
+  /** Samples for each number in the table. */
+  readonly samples: number;
+  /** Numbers of sampling steps in the table, and in the figure. */
+  readonly tableSteps: readonly number[];
+  readonly figureSteps: readonly number[];
+  /** Points in each panel of a figure. */
+  readonly points: number;
+  readonly quick: boolean;
+}
+
+export const help = `Trains flow matching, mean flow and improved mean flow on the checkerboard, prints a table, draws figures.
+
+usage: npm run demo -- [flags]
+
+  --steps N        training steps of each run (default 5001)
+  --seed N         seed of parameters, batches and samples (default 0)
+  --backend NAME   typescript, cpu or cuda (default: the fastest there is)
+  --out FOLDER     where figures and report.html go (default runs/checkerboard)
+  --quick          a short look, under half a minute: fewer steps, smaller batches, fewer samples
+  --help           this text`;
+
+/** A flag that cannot be understood. */
+export class UsageError extends Error {}
+
+/**
+ * The options in the arguments; undefined when help was asked for. Sets the backend.
+ *
+ * @throws UsageError saying which flag is wrong
+ */
+export function readOptions(args: readonly string[]): Options | undefined {
+  const flags = parseFlags(args);
+  if (flags.help === true) return undefined;
+  const quick = flags.quick === true;
+  if (flags.backend !== undefined) useBackend(flags.backend);
+  return {
+    quick,
+    steps: wholeNumber("--steps", flags.steps, quick ? 200 : 5001, 1),
+    seed: wholeNumber("--seed", flags.seed, 0, 0),
+    out: flags.out ?? "runs/checkerboard",
+    batchSize: quick ? 1024 : 4096,
+    samples: quick ? 2000 : 10_000,
+    tableSteps: quick ? [1, 2, 4, 10] : [1, 2, 4, 10, 100],
+    figureSteps: quick ? [1, 10, 100] : [1, 10, 100, 500],
+    points: quick ? 1000 : 2500,
+  };
+}
+
+function parseFlags(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        steps: { type: "string" },
+        seed: { type: "string" },
+        backend: { type: "string" },
+        out: { type: "string" },
+        quick: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function useBackend(name: string): void {
+  try {
+    fx.setBackend(name as fx.BackendName);
+  } catch (error) {
+    throw new UsageError(`--backend: ${(error as Error).message}`);
+  }
+}
+
+function wholeNumber(flag: string, text: string | undefined, fallback: number, least: number): number {
+  if (text === undefined) return fallback;
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < least || value > 2 ** 31 - 1)
+    throw new UsageError(
+      `${flag} takes a whole number from ${least} to 2147483647, got ${JSON.stringify(text)}`,
+    );
+  return value;
+}
