@@ -31,6 +31,8 @@ export function leafAccess(node: Node): Access | undefined {
 export function viewAccess(node: Node, input: Access): Access | undefined {
   const from = node.inputs[0]!.shape;
   const { source, offset, strides } = input;
+  // No element, no place: the start of an empty slice may lie outside of the buffer.
+  if (node.shape.includes(0)) return { source, offset: 0, strides: node.shape.map(() => 0) };
   switch (node.op) {
     case "broadcast": {
       const { shape, axes } = node.attrs as Attributes["broadcast"];

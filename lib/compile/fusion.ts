@@ -49,11 +49,13 @@ function reads(node: Node): { node: Node; direct: boolean }[] {
 
 /**
  * Fuses nodes into groups. Two groups of one shape merge when one reads the other at the same index, at most one
- * has a root, and the merged group would not need anything that needs itself. What a reduction alone needs is
+ * has a root, and the merged group would not need anything that needs itself; so do groups that read the same value. What a reduction alone needs is
  * computed inside it. Gives the groups in an order in which they can run.
  */
 export function fuse(nodes: readonly Node[], outputs: readonly Node[]): Group[] {
-  const absorbed = absorbIntoReductions(nodes, outputs);
+  const readers = new Map<Node, Node[]>();
+  for (const node of nodes) for (const input of new Set(node.inputs)) push(readers, input, node);
+  const absorbed = absorbIntoReductions(nodes, outputs, readers);
   const insideOf = new Map<Node, Node[]>();
   for (const node of nodes) {
     const root = absorbed.get(node);
@@ -91,6 +93,16 @@ export function fuse(nodes: readonly Node[], outputs: readonly Node[]): Group[] 
     for (const [other, direct] of [...group.needs].reverse()) {
       if (!direct || !other.alive || !mergeable(group, other)) continue;
       merge(group, other, groups, order);
+    }
+    // Then groups that read the same values: they share the loads, and what both compute of them.
+    for (const input of node.inputs) {
+      if (isLeaf(input) && input.op !== "input") continue;
+      for (const reader of readers.get(input) ?? []) {
+        const other = groups.get(reader);
+        if (other === undefined || other === group || !isElementwise(reader) || absorbed.has(reader))
+          continue;
+        if (mergeable(group, other)) merge(group, other, groups, order);
+      }
     }
   }
   return sorted(order.filter((group) => group.alive)).map(({ root, nodes: members }) => ({
@@ -158,9 +170,11 @@ function push<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
 }
 
 /** Elementwise nodes that only one reduction needs, directly, and the reduction. */
-function absorbIntoReductions(nodes: readonly Node[], outputs: readonly Node[]): Map<Node, Node> {
-  const readers = new Map<Node, Node[]>();
-  for (const node of nodes) for (const input of new Set(node.inputs)) push(readers, input, node);
+function absorbIntoReductions(
+  nodes: readonly Node[],
+  outputs: readonly Node[],
+  readers: ReadonlyMap<Node, readonly Node[]>,
+): Map<Node, Node> {
   const kept = new Set(outputs);
   const absorbed = new Map<Node, Node>();
   for (let i = nodes.length - 1; i >= 0; i--) {

@@ -2,7 +2,7 @@ import type { DType } from "../tensor/dtype.js";
 
 /**
  * The plan is the contract between the compiler and the backends: an ordered list of kernel
- * calls over buffers, as plain data (it survives structuredClone and JSON).
+ * calls over buffers, as plain data (it survives structuredClone; JSON would lose NaN and infinities).
  *
  * Semantics that every backend keeps:
  * - All buffers are dense arrays. Steps run in order; a step never reads a buffer region that it writes.

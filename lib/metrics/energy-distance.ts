@@ -11,7 +11,8 @@ const distanceSum = pairSum((squared) => sqrt(squared));
  *
  * It is the V-statistic: the means run over all pairs, each point with itself included, so it is never negative (up
  * to rounding) and 0 for equal sets. Two samples of one distribution give about E|x - x'| (1/n + 1/m): for the
- * checkerboard at n = m = 10,000 some 4e-4. Computed in float64, in blocks: memory does not grow with n m.
+ * checkerboard at n = m = 10,000 some 4e-4. The sums are float64, over blocks: memory
+ * does not grow with n m.
  *
  * Errors: ShapeError unless both are [n, d] with one d; ValueError for points that are not finite.
  */

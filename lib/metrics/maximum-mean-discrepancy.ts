@@ -6,7 +6,7 @@ import { checkPointPair } from "./checks.js";
 import { pairBlocks, pairSum, sumOver, sumWithin } from "./pairs.js";
 
 export interface MaximumMeanDiscrepancyOptions {
-  /** Standard deviations of the Gaussian kernels that are averaged, in units of the points. Default [0.1, 0.3, 1, 3]. */
+  /** Standard deviations of the Gaussian kernels that are averaged, in units of the points. Default [0.2, 1]. */
   readonly bandwidths?: readonly number[];
 }
 
@@ -14,7 +14,7 @@ export interface MaximumMeanDiscrepancyOptions {
  * The maximum mean discrepancy of two sets of points x [n, d] and y [m, d] (Gretton et al. 2012, eq. 5):
  * sqrt(E k(x, x') - 2 E k(x, y) + E k(y, y')), with k the mean over bandwidths h of exp(-|x - y|^2 / (2 h^2)).
  * The means run over all pairs, each point with itself included (the biased V-statistic): never negative, and 0 for
- * equal sets. Computed in float64, in blocks.
+ * equal sets. The sums are float64, over blocks.
  *
  * Errors: ShapeError unless both are [n, d] with one d; ValueError for points that are not finite or bad bandwidths.
  */
@@ -25,7 +25,7 @@ export function maximumMeanDiscrepancy(
 ): number {
   const where = "maximumMeanDiscrepancy";
   checkOptions(where, options, ["bandwidths"]);
-  const given: unknown = options.bandwidths ?? [0.1, 0.3, 1, 3];
+  const given: unknown = options.bandwidths ?? [0.2, 1];
   if (!Array.isArray(given) || given.length === 0)
     throw new ValueError(
       `${where}: bandwidths must be an array of at least one number, got ${describe(given)}`,

@@ -21,18 +21,21 @@ export type PairKernel = (squaredDistances: Tensor) => Tensor;
 /** Points in a block: 2048^2 pairs at a time, so that memory stays bounded where a backend does not fuse the sum. */
 const blockSize = 2048;
 
+/** The dimension up to which squared distances are sums of squares of differences. */
+const mostColumns = 16;
+
 /**
- * A program that sums a kernel over all pairs of two blocks, in float64. Where the dimension is small, each squared
- * distance is a fused sum of squares; else it comes from |x|^2 - 2 x y + |y|^2.
+ * A program that sums a kernel over all pairs of two blocks. Where the dimension is small, each squared distance is a
+ * fused sum of squares, in the dtype of the points; else it comes from |x|^2 - 2 x y + |y|^2. The sum is float64.
  */
 export function pairSum(kernel: PairKernel): (x: Tensor, y: Tensor) => Tensor {
-  return jit((x: Tensor, y: Tensor) => sum(kernel(squaredDistances(x, y))));
+  return jit((x: Tensor, y: Tensor) => sum(cast(kernel(squaredDistances(x, y)), "float64")));
 }
 
 function squaredDistances(x: Tensor, y: Tensor): Tensor {
   const [m, d] = x.shape as readonly [number, number];
   const n = y.shape[0]!;
-  if (d > 16) {
+  if (d > mostColumns) {
     const norms = add(sum(square(x), 1, { keepDims: true }), reshape(sum(square(y), 1), [1, n]));
     return clip(sub(norms, mul(matmul(x, transpose(y)), 2)), 0);
   }
@@ -42,11 +45,16 @@ function squaredDistances(x: Tensor, y: Tensor): Tensor {
   return columns.reduce((a, b) => add(a, b));
 }
 
-/** Both sets of points in float64, centred at the mean of y, as blocks of rows. */
+/**
+ * Both sets of points, centred at the mean of y, as blocks of rows: in float32 where both are and the dimension is
+ * small, else in float64.
+ */
 export function pairBlocks(x: Tensor, y: Tensor): [Tensor[], Tensor[]] {
-  const wide = cast(y, "float64");
-  const centre = mean(wide, 0, { keepDims: true });
-  return [blocksOf(sub(cast(x, "float64"), centre)), blocksOf(sub(wide, centre))];
+  const narrow = x.dtype === "float32" && y.dtype === "float32" && x.shape[1]! <= mostColumns;
+  const centre = mean(cast(y, "float64"), 0, { keepDims: true });
+  const centred = (points: Tensor) =>
+    cast(sub(cast(points, "float64"), centre), narrow ? "float32" : "float64");
+  return [blocksOf(centred(x)), blocksOf(centred(y))];
 }
 
 function blocksOf(x: Tensor): Tensor[] {

@@ -1,12 +1,13 @@
-import { fourierFeatures, timestepEmbedding } from "../nn/index.js";
-import { concat } from "../ops/index.js";
+import { timestepEmbedding } from "../nn/index.js";
+import { concat, cos, mul, sin, tensor } from "../ops/index.js";
 import { checkChoice } from "../options.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /**
- * How a model sees time: `"raw"` gives the number itself; `"fourier"` adds cos and sin of 16 random frequencies
- * (standard deviation 1 period per unit); `"sinusoidal"` gives cos and sin of 16 frequencies from 10 down to about
- * 0.13 radians per unit, and the number itself.
+ * How a model sees time: `"raw"`: the number t itself; `"fourier"`: t, and cos and sin of three octaves, pi t, 2 pi t
+ * and 4 pi t; `"sinusoidal"`: t, and cos and sin of 8 geometric frequencies from 2 pi down to about 0.11 radians per
+ * unit. The frequencies are low on purpose: mean flow differentiates by time, and high ones make that derivative,
+ * and with it the variance of the target, large.
  */
 export type TimeEmbedding = "raw" | "fourier" | "sinusoidal";
 
@@ -16,15 +17,21 @@ export interface TimeFeatures {
   apply(t: Tensor): Tensor;
 }
 
-const frequencies = 16;
+const sinusoidal = timestepEmbedding({ dim: 16, maxPeriod: 100, scale: 2 * Math.PI });
+
+const features: Record<TimeEmbedding, TimeFeatures> = {
+  raw: { size: 1, apply: (t) => t },
+  fourier: {
+    size: 7,
+    apply(t) {
+      const angles = mul(t, tensor([[Math.PI, 2 * Math.PI, 4 * Math.PI]], { dtype: t.dtype }));
+      return concat([t, cos(angles), sin(angles)], 1);
+    },
+  },
+  sinusoidal: { size: 17, apply: (t) => concat([t, sinusoidal.apply({}, t)], 1) },
+};
 
 /** The features of a time embedding; throws ValueError for an unknown name. */
 export function timeFeatures(where: string, name: TimeEmbedding): TimeFeatures {
-  checkChoice(where, "timeEmbedding", name, ["raw", "fourier", "sinusoidal"]);
-  if (name === "raw") return { size: 1, apply: (t) => t };
-  const module =
-    name === "fourier"
-      ? fourierFeatures({ in: 1, features: frequencies })
-      : timestepEmbedding({ dim: 2 * frequencies, maxPeriod: 100, scale: 10 });
-  return { size: 1 + 2 * frequencies, apply: (t) => concat([t, module.apply({}, t)], 1) };
+  return features[checkChoice(where, "timeEmbedding", name, ["raw", "fourier", "sinusoidal"])];
 }

@@ -14,7 +14,10 @@ export const take = operation((x: Tensor, indices: Tensor, axis = 0): Tensor => 
   const at = normalizeAxis("take", axis, checkTensor("take", x).rank);
   if (x.shape[at] === 0 && indices.size > 0)
     throw new ShapeError(`take: axis ${at} of ${show(x.shape)} is empty, there is nothing to take`);
-  const flat = raw.reshape(raw.cast(indices, "int32"), [indices.size]);
+  // A uint32 above the range of int32 must stay out of range.
+  const bounded =
+    indices.dtype === "uint32" ? raw.minimum(indices, raw.constantLike(indices, 2 ** 31 - 1)) : indices;
+  const flat = raw.reshape(raw.cast(bounded, "int32"), [indices.size]);
   const shape = [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)];
   return raw.reshape(raw.gather(x, flat, at), shape);
 });

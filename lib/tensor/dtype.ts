@@ -1,4 +1,4 @@
-import { DTypeError } from "../errors.js";
+import { BackendError, DTypeError } from "../errors.js";
 
 /** The element types of tensors. `bool` is stored as one byte, 0 or 1. */
 export type DType = "float32" | "float64" | "int32" | "uint32" | "bool";
@@ -26,7 +26,7 @@ export function allocate(dtype: DType, size: number): TypedArray {
   try {
     return new arrayTypes[dtype](size);
   } catch {
-    throw new RangeError(`cannot allocate ${size} elements of ${dtype} (${size * byteSize(dtype)} bytes)`);
+    throw new BackendError(`cannot allocate ${size} elements of ${dtype} (${size * byteSize(dtype)} bytes)`);
   }
 }
 

@@ -62,5 +62,7 @@ function checkReach({ data, shape, stride, offset }: NdArray<TypedArray>, size: 
 
 /** An ndarray over the tensor's own elements, without a copy: for reading, since tensors are immutable. */
 export function toNdArray(x: Tensor): NdArray<TypedArray> {
-  return ndarray(x.data ?? x.toTypedArray(), [...x.shape]);
+  // A symbolic or detached tensor throws when it is read.
+  const data = x.data?.length === x.size ? x.data : x.toTypedArray();
+  return ndarray(data, [...x.shape]);
 }

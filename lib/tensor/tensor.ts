@@ -105,7 +105,9 @@ export class Tensor {
   toString(): string {
     if (this.data === undefined) return `Tensor(symbolic ${this.dtype}${show(this.shape)})`;
     if (this.data.length !== this.size) return `Tensor(${this.dtype}${show(this.shape)}, detached)`;
-    const few = this.size <= 64 ? JSON.stringify(this.toArray()) : `${this.size} elements`;
+    const text = (value: NestedArray): string =>
+      Array.isArray(value) ? `[${value.map(text).join(",")}]` : String(value);
+    const few = this.size <= 64 ? text(this.toArray()) : `${this.size} elements`;
     return `Tensor(${this.dtype}${show(this.shape)}, ${few})`;
   }
 

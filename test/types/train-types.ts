@@ -1,0 +1,46 @@
+// Checked by the compiler alone: an objective takes only models of its kind.
+import * as fx from "fluxion";
+
+const data = fx.data.checkerboard();
+const optimizer = fx.optim.adam({ learningRate: 1e-3 });
+const velocity = fx.models.velocityMlp({ dim: 2 });
+const average = fx.models.averageVelocityMlp({ dim: 2 });
+const rest = { data, optimizer, batchSize: 8 };
+
+export const flowMatching = new fx.Trainer({ model: velocity, objective: fx.flow.flowMatching(), ...rest });
+export const meanFlow = new fx.Trainer({ model: average, objective: fx.flow.meanFlow(), ...rest });
+export const improved = new fx.Trainer({ model: average, objective: fx.flow.improvedMeanFlow(), ...rest });
+
+// @ts-expect-error flow matching learns a velocity, not an average velocity
+export const wrong1 = new fx.Trainer({ model: average, objective: fx.flow.flowMatching(), ...rest });
+// @ts-expect-error mean flow learns an average velocity
+export const wrong2 = new fx.Trainer({ model: velocity, objective: fx.flow.meanFlow(), ...rest });
+// @ts-expect-error improved mean flow learns an average velocity
+export const wrong3 = new fx.Trainer({ model: velocity, objective: fx.flow.improvedMeanFlow(), ...rest });
+// @ts-expect-error a batch needs a size
+export const wrong4 = new fx.Trainer({ model: velocity, objective: fx.flow.flowMatching(), data, optimizer });
+
+/** One's own field, with one's own parameters. */
+const own = {
+  kind: "velocity" as const,
+  dim: 2,
+  init: (key: fx.Tensor) => ({ scale: fx.random.normal(key, [2]) }),
+  apply: (params: { scale: fx.Tensor }, z: fx.Tensor, t: fx.Tensor) => fx.mul(fx.mul(z, params.scale), t),
+};
+const ownTrainer = new fx.Trainer({ model: own, objective: fx.flow.flowMatching(), ...rest });
+export const scale: fx.Tensor = ownTrainer.params.scale;
+// @ts-expect-error the parameters keep their type
+export const none = ownTrainer.params.weight;
+
+export async function sampling(): Promise<void> {
+  const samples: fx.Tensor = await meanFlow.sample(4, { sampler: fx.flow.oneStep() });
+  const all: fx.flow.Trajectory = await flowMatching.sample(4, {
+    sampler: fx.flow.euler({ steps: 2 }),
+    trajectory: true,
+  });
+  // @ts-expect-error mean-flow steps need an average velocity
+  await flowMatching.sample(4, { sampler: fx.flow.oneStep() });
+  // @ts-expect-error a sampler is needed
+  await flowMatching.sample(4, {});
+  void [samples, all];
+}
