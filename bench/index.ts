@@ -64,7 +64,7 @@ function print(row: Row): Row {
     const compared = ratio === undefined ? "" : `${ratio.toFixed(2)}x`;
     const time = `${(median * 1000).toPrecision(4)} ms`;
     console.log(
-      `    ${label.padEnd(44)} ${time.padStart(10)} ±${(100 * spread).toFixed(0).padStart(2)} % ${rate.padStart(15)} ${compared.padStart(8)}`,
+      `    ${label.padEnd(50)} ${time.padStart(10)} ±${(100 * spread).toFixed(0).padStart(2)} % ${rate.padStart(15)} ${compared.padStart(8)}`,
     );
   }
   return row;

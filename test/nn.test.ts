@@ -1,0 +1,195 @@
+import * as fx from "fluxion";
+import t, { type Test } from "tap";
+
+const { nn } = fx;
+const f64 = { dtype: "float64" } as const;
+const flat = (x: fx.Tensor): number[] => Array.from(x.toTypedArray());
+
+function close(
+  t: Test,
+  got: readonly number[],
+  want: readonly number[],
+  tolerance = 1e-12,
+  name?: string,
+): void {
+  const worst = Math.max(0, ...want.map((w, i) => Math.abs(w - got[i]!)));
+  t.ok(got.length === want.length && worst <= tolerance, `${name ?? "values"} agree (difference ${worst})`);
+}
+
+t.test("linear computes x W + b on the last axis", async (t) => {
+  const layer = nn.linear({ in: 2, out: 3, dtype: "float64" });
+  const params = {
+    weight: fx.tensor(
+      [
+        [1, 2, 3],
+        [4, 5, 6],
+      ],
+      f64,
+    ),
+    bias: fx.tensor([0.5, 0, -1], f64),
+  };
+  const y = layer.apply(params, fx.tensor([[[1, 1]], [[2, -1]]], f64));
+  t.same(y.shape, [2, 1, 3]);
+  close(t, flat(y), [5.5, 7, 8, -1.5, -1, -1]);
+  const bare = nn.linear({ in: 2, out: 1, bias: false });
+  t.same(Object.keys(bare.init(fx.random.key(0))), ["weight"]);
+});
+
+t.test("linear draws weight and bias uniformly within 1/sqrt(in), as PyTorch does", async (t) => {
+  const { weight, bias } = nn.linear({ in: 100, out: 200 }).init(fx.random.key(1));
+  t.same([weight.shape, bias!.shape, weight.dtype], [[100, 200], [200], "float32"]);
+  for (const values of [flat(weight), flat(bias!)]) {
+    t.ok(
+      values.every((v) => Math.abs(v) <= 0.1),
+      "no value beyond 1/sqrt(100)",
+    );
+    const deviation = Math.sqrt(values.reduce((a, v) => a + v * v, 0) / values.length);
+    t.ok(
+      Math.abs(deviation - 0.1 / Math.sqrt(3)) < 0.004,
+      `standard deviation ${deviation} is 0.1 / sqrt(3)`,
+    );
+  }
+  const correlation = flat(bias!).reduce((a, v, i) => a + v * flat(weight)[i]!, 0) / 200;
+  t.ok(Math.abs(correlation) < 1e-3, "weight and bias come from different keys");
+});
+
+t.test("mlp has an activation between its layers and none after the last", async (t) => {
+  const net = nn.mlp({ sizes: [2, 2, 1], activation: "tanh", dtype: "float64" });
+  const weight = fx.tensor(
+    [
+      [1, -1],
+      [0.5, 2],
+    ],
+    f64,
+  );
+  const params = [
+    { weight, bias: fx.tensor([0.1, 0.2], f64) },
+    { weight: fx.tensor([[3], [-4]], f64), bias: fx.tensor([5], f64) },
+  ];
+  const [a, b] = [Math.tanh(1 + 0.5 * 2 + 0.1), Math.tanh(-1 + 2 * 2 + 0.2)];
+  close(t, flat(net.apply(params, fx.tensor([[1, 2]], f64))), [3 * a - 4 * b + 5]);
+});
+
+t.test("mlp by sizes and by widths is the same network", async (t) => {
+  const key = fx.random.key(3);
+  const bySizes = nn.mlp({ sizes: [3, 7, 7, 2] }).init(key);
+  const byWidths = nn.mlp({ in: 3, hidden: 7, layers: 2, out: 2 }).init(key);
+  t.same(fx.tree.leaves(bySizes).map(flat), fx.tree.leaves(byWidths).map(flat));
+  t.notSame(flat(bySizes[0]!.bias!), flat(bySizes[1]!.bias!), "layers have keys of their own");
+});
+
+t.test("sequential applies modules and functions in order", async (t) => {
+  const net = nn.sequential(nn.linear({ in: 2, out: 3 }), nn.activation("relu"), nn.rmsNorm({ dim: 3 }));
+  const params = net.init(fx.random.key(4));
+  t.same(params[1], {});
+  const x = fx.tensor([[1, -2]]);
+  const h = fx.relu(fx.add(fx.matmul(x, params[0].weight), params[0].bias!));
+  close(t, flat(net.apply(params, x)), flat(nn.rmsNorm({ dim: 3 }).apply(params[2], h)), 1e-6);
+});
+
+t.test("the timestep embedding is cos and sin of geometric frequencies", async (t) => {
+  const net = nn.timestepEmbedding({ dim: 4, maxPeriod: 100, scale: 10 });
+  const y = net.apply({}, fx.tensor([[0.3], [0.7]], f64));
+  const row = (time: number) => [Math.cos(10 * time), Math.cos(time), Math.sin(10 * time), Math.sin(time)];
+  close(t, flat(y), [...row(0.3), ...row(0.7)]);
+});
+
+t.test("the embeddings' derivatives by time agree with finite differences", async (t) => {
+  const time = fx.tensor([[0.2], [0.9]], f64);
+  const one = fx.ones([2, 1], f64);
+  for (const net of [
+    nn.timestepEmbedding({ dim: 6, scale: 5 }),
+    nn.fourierFeatures({ in: 1, features: 3 }),
+  ]) {
+    const [, dy] = fx.jvp((x) => net.apply({}, x), [time], [one]);
+    const h = 1e-5;
+    const slope = fx.div(fx.sub(net.apply({}, fx.add(time, h)), net.apply({}, fx.sub(time, h))), 2 * h);
+    close(t, flat(dy), flat(slope), 1e-7);
+  }
+});
+
+t.test("fourier features are cos and sin of one fixed set of random frequencies", async (t) => {
+  const net = nn.fourierFeatures({ in: 2, features: 500, scale: 3, seed: 7 });
+  const x = fx.tensor(
+    [
+      [1e-4, 0],
+      [0, 1e-4],
+    ],
+    f64,
+  );
+  const y = net.apply({}, x);
+  const [cosines, sines] = fx.split(y, 2, 1) as [fx.Tensor, fx.Tensor];
+  close(t, flat(fx.add(fx.square(cosines), fx.square(sines))), Array(1000).fill(1));
+  const frequencies = flat(sines).map((s) => Math.asin(s) / (2 * Math.PI * 1e-4));
+  const deviation = Math.sqrt(frequencies.reduce((a, w) => a + w * w, 0) / 1000);
+  t.ok(Math.abs(deviation - 3) < 0.2, `the frequencies' deviation is about 3 (${deviation})`);
+  const again = nn.fourierFeatures({ in: 2, features: 500, scale: 3, seed: 7 });
+  t.same(flat(again.apply({}, x)), flat(y), "the seed decides");
+  t.same(
+    flat(fx.jit((z: fx.Tensor) => net.apply({}, z))(x)).length,
+    2000,
+    "it runs inside of a compiled function",
+  );
+});
+
+t.test("embedding takes rows of its table", async (t) => {
+  const net = nn.embedding({ count: 3, dim: 2 });
+  const params = net.init(fx.random.key(0));
+  const rows = params.table.toArray() as number[][];
+  const y = net.apply(params, fx.tensor([[2, 0]], { dtype: "int32" }));
+  t.same(y.toArray(), [[rows[2], rows[0]]]);
+});
+
+t.test("layerNorm and rmsNorm normalise the last axis", async (t) => {
+  const x = [1, 2, 4, -3];
+  const mean = 1;
+  const variance = x.reduce((a, v) => a + (v - mean) ** 2, 0) / 4;
+  const square = x.reduce((a, v) => a + v * v, 0) / 4;
+  const scale = fx.tensor([1, 2, 3, 4], f64);
+  const input = fx.tensor([x], f64);
+  const layer = nn.layerNorm({ dim: 4, dtype: "float64" });
+  const rms = nn.rmsNorm({ dim: 4, dtype: "float64" });
+  const want = (centre: number, s: number) => x.map((v, i) => ((v - centre) / Math.sqrt(s)) * (i + 1));
+  close(
+    t,
+    flat(layer.apply({ scale, offset: fx.full([4], 0.5, f64) }, input)),
+    want(mean, variance + 1e-5).map((v) => v + 0.5),
+  );
+  close(t, flat(rms.apply({ scale }, input)), want(0, square + 1e-6));
+  t.same(flat(layer.init(fx.random.key(0)).scale), [1, 1, 1, 1]);
+});
+
+t.test("wrong input is named", async (t) => {
+  const linear = nn.linear({ in: 2, out: 3 });
+  const params = linear.init(fx.random.key(0));
+  t.throws(() => nn.linear({ in: 2, out: 3, biass: true } as never), {
+    name: "ValueError",
+    message: /linear: unknown option "biass"; known options: in, out, bias, dtype/,
+  });
+  t.throws(() => nn.linear({ in: 0, out: 3 }), {
+    name: "ValueError",
+    message: /in must be a whole number >= 1, got 0/,
+  });
+  t.throws(() => nn.linear({ in: 2, out: 3, dtype: "int32" }), { name: "DTypeError" });
+  t.throws(() => nn.linear(undefined as never), { name: "ValueError", message: /options must be an object/ });
+  t.throws(() => linear.apply(params, fx.zeros([4, 5])), {
+    name: "ShapeError",
+    message: /\[\.\.\., 2\], got \[4, 5\]/,
+  });
+  t.throws(() => nn.mlp({ sizes: [3] }), { name: "ValueError" });
+  t.throws(() => nn.mlp({ sizes: [3, 2], hidden: 4 } as never), {
+    name: "ValueError",
+    message: /sizes and hidden/,
+  });
+  t.throws(() => nn.mlp({ sizes: [3, 2], activation: "gleu" as never }), {
+    name: "ValueError",
+    message: /unknown activation "gleu"; use one of gelu, silu/,
+  });
+  t.throws(() => nn.mlp({ sizes: [2, 2] }).apply([], fx.zeros([1, 2])), { name: "ValueError" });
+  t.throws(() => nn.timestepEmbedding({ dim: 3 }), { name: "ValueError", message: /even, got 3/ });
+  t.throws(() => nn.timestepEmbedding({ dim: 4 }).apply({}, fx.zeros([3, 2])), { name: "ShapeError" });
+  t.throws(() => nn.fourierFeatures({ in: 1, features: 2 }).apply({}, fx.zeros([3, 1], { dtype: "int32" })), {
+    name: "DTypeError",
+  });
+  t.throws(() => nn.sequential(3 as never), { name: "ValueError", message: /part 0/ });
+});

@@ -1,0 +1,236 @@
+import * as fx from "fluxion";
+import t, { type Test } from "tap";
+
+const { optim } = fx;
+const f64 = { dtype: "float64" } as const;
+const flat = (x: fx.Tensor): number[] => Array.from(x.toTypedArray());
+const vector = (values: number[]) => fx.tensor(values, f64);
+
+function close(
+  t: Test,
+  got: readonly number[],
+  want: readonly number[],
+  tolerance = 1e-13,
+  name?: string,
+): void {
+  const worst = Math.max(0, ...want.map((w, i) => Math.abs(w - got[i]!)));
+  t.ok(got.length === want.length && worst <= tolerance, `${name ?? "values"} agree (difference ${worst})`);
+}
+
+const start = { a: [0.5, -1, 2], b: [3] };
+/** Gradients of some curved function, computed the same way on both sides. */
+const slope = (x: number, k: number) => Math.sin(3 * x + k) + 0.1 * x;
+const steps = 40;
+
+type Rule = (x: number, g: number, memory: number[], k: number) => number;
+
+/** The parameters after some steps of a rule in plain doubles, one scalar at a time. */
+function reference(rule: Rule): number[] {
+  return [...start.a, ...start.b].map((first, i) => {
+    const memory = [0, 0];
+    let x = first;
+    for (let k = 1; k <= steps; k++) x = rule(x, slope(x, i), memory, k);
+    return x;
+  });
+}
+
+/** The parameters after the same steps of an optimizer, each step a compiled program. */
+function run(optimizer: fx.optim.Optimizer): number[] {
+  let params = { a: vector(start.a), b: vector(start.b) };
+  let state = optimizer.init(params);
+  const offsets = { a: vector([0, 1, 2]), b: vector([3]) };
+  const step = fx.jit((p: typeof params, s: typeof state) => {
+    const grads = fx.tree.map((x, k) => fx.add(fx.sin(fx.add(fx.mul(x, 3), k)), fx.mul(x, 0.1)), p, offsets);
+    const [updates, next] = optimizer.update(grads, s, p);
+    return [optim.applyUpdates(p, updates), next] as const;
+  });
+  for (let k = 0; k < steps; k++) [params, state] = step(params, state) as [typeof params, typeof state];
+  return [...flat(params.a), ...flat(params.b)];
+}
+
+function adamRule(rate: (k: number) => number, decay = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8): Rule {
+  return (x, g, memory, k) => {
+    // The order of operations of PyTorch's Adam and AdamW.
+    const kept = x * (1 - rate(k) * decay);
+    memory[0] = beta1 * memory[0]! + (1 - beta1) * g;
+    memory[1] = beta2 * memory[1]! + (1 - beta2) * g * g;
+    const denominator = Math.sqrt(memory[1]) / Math.sqrt(1 - beta2 ** k) + epsilon;
+    return kept - (rate(k) / (1 - beta1 ** k)) * (memory[0] / denominator);
+  };
+}
+
+t.test("adam follows PyTorch's recurrence", async (t) => {
+  close(t, run(optim.adam({ learningRate: 0.05 })), reference(adamRule(() => 0.05)));
+  close(
+    t,
+    run(optim.adam({ learningRate: 0.1, beta1: 0, beta2: 0.9, epsilon: 1e-3 })),
+    reference(adamRule(() => 0.1, 0, 0, 0.9, 1e-3)),
+  );
+});
+
+t.test("adamw decays the parameters apart from the gradients", async (t) => {
+  const optimizer = optim.adamw({ learningRate: 0.05, weightDecay: 0.2 });
+  close(t, run(optimizer), reference(adamRule(() => 0.05, 0.2)));
+});
+
+t.test("a schedule sees the number of updates done before", async (t) => {
+  const rate = (k: number) => 0.1 * 0.5 ** ((k - 1) / 10);
+  const schedule = optim.exponentialDecay({ from: 0.1, rate: 0.5, steps: 10 });
+  close(t, run(optim.adam({ learningRate: schedule })), reference(adamRule(rate)));
+  close(
+    t,
+    run(optim.sgd({ learningRate: schedule })),
+    reference((x, g, _, k) => x - rate(k) * g),
+  );
+});
+
+t.test("adam's first step in float32 is the learning rate, times the sign of the gradient", async (t) => {
+  const optimizer = optim.adam({ learningRate: 0.01 });
+  const params = fx.zeros([4]);
+  const [updates, state] = optimizer.update(fx.tensor([1, -1e-3, 30, 1e3]), optimizer.init(params), params);
+  close(
+    t,
+    flat(updates).map((u) => u / 0.01),
+    [-1, 1, -1, -1],
+    2e-5,
+  );
+  t.same([state.step.dtype, state.step.shape, state.step.item()], ["int32", [], 1]);
+  t.equal(updates.dtype, "float32");
+});
+
+t.test("sgd follows the recurrences of plain descent, momentum and Nesterov", async (t) => {
+  const velocity = (memory: number[], g: number) => (memory[0] = 0.9 * memory[0]! + g);
+  close(
+    t,
+    run(optim.sgd({ learningRate: 0.05 })),
+    reference((x, g) => x - 0.05 * g),
+  );
+  close(
+    t,
+    run(optim.sgd({ learningRate: 0.05, momentum: 0.9 })),
+    reference((x, g, memory) => x - 0.05 * velocity(memory, g)),
+  );
+  close(
+    t,
+    run(optim.sgd({ learningRate: 0.05, momentum: 0.9, nesterov: true })),
+    reference((x, g, memory) => x - 0.05 * (g + 0.9 * velocity(memory, g))),
+  );
+});
+
+t.test("clipByGlobalNorm scales long gradients and leaves short ones", async (t) => {
+  const grads = { a: vector([3, 0]), b: fx.tensor([4]) };
+  t.equal(optim.globalNorm(grads).item(), 5);
+  const clip = (most: number) => optim.clipByGlobalNorm(most).update(grads, null, grads)[0];
+  close(t, [...flat(clip(2.5).a), ...flat(clip(2.5).b)], [1.5, 0, 2]);
+  t.equal(clip(2.5).b.dtype, "float32", "each leaf keeps its dtype");
+  close(t, [...flat(clip(5).a), ...flat(clip(5).b)], [3, 0, 4]);
+  const zero = vector([0, 0]);
+  t.same(flat(optim.clipByGlobalNorm(1).update(zero, null, zero)[0]), [0, 0], "zero gradients stay zero");
+});
+
+t.test("chain hands the updates of one part to the next", async (t) => {
+  const optimizer = optim.chain(optim.clipByGlobalNorm(0.1), optim.sgd({ learningRate: 0.5 }));
+  const params = vector([3, 4]);
+  const [updates, state] = optimizer.update(vector([30, 40]), optimizer.init(params), params);
+  close(t, flat(updates), [-0.03, -0.04]);
+  t.equal(state[1].step.item(), 1);
+  close(t, run(optim.chain(optim.adam({ learningRate: 0.05 }))), reference(adamRule(() => 0.05)));
+});
+
+t.test("ema is a decaying average that starts at the first parameters", async (t) => {
+  const average = optim.ema(0.75);
+  let value = average.init({ w: vector([1, -2]) });
+  const seen = [
+    [2, 0],
+    [5, 1],
+    [-3, 4],
+  ];
+  const want = [1, -2];
+  for (const params of seen) {
+    value = average.update(value, { w: vector(params) });
+    params.forEach((p, i) => {
+      want[i] = 0.75 * want[i]! + 0.25 * p;
+    });
+  }
+  close(t, flat(value.w), want);
+});
+
+t.test("schedules pass through their known points", async (t) => {
+  const at = (schedule: fx.optim.Schedule, ...list: number[]) =>
+    list.map((k) => schedule(fx.tensor(k, { dtype: "int32" })).item());
+  close(t, at(optim.constant(0.3), 0, 5, 1e6), [0.3, 0.3, 0.3]);
+  const cosine = optim.cosine({ from: 1, to: 0.2, steps: 100 });
+  close(t, at(cosine, 0, 50, 100, 1000), [1, 0.6, 0.2, 0.2]);
+  close(t, at(cosine, 25), [0.2 + 0.4 * (1 + Math.SQRT1_2)]);
+  const warmup = optim.warmupCosine({ peak: 2, warmupSteps: 10, steps: 110, from: 1, to: 0 });
+  close(t, at(warmup, 0, 5, 10, 60, 110, 200), [1, 1.5, 2, 1, 0, 0]);
+  close(
+    t,
+    at(optim.warmupCosine({ peak: 2, warmupSteps: 0, steps: 10 }), 0, 5),
+    [2, 1],
+    1e-13,
+    "without warm-up",
+  );
+  const decay = { from: 8, rate: 0.5, steps: 2 };
+  close(t, at(optim.exponentialDecay(decay), 0, 1, 2, 6), [8, 8 * Math.SQRT1_2, 4, 1]);
+  close(t, at(optim.exponentialDecay({ ...decay, staircase: true }), 0, 1, 2, 3, 6), [8, 8, 4, 4, 1]);
+});
+
+t.test("a custom schedule may give float32 for float64 parameters", async (t) => {
+  const optimizer = optim.sgd({ learningRate: (step) => fx.div(1, fx.add(fx.cast(step, "float32"), 2)) });
+  const params = vector([1]);
+  const [updates] = optimizer.update(vector([3]), optimizer.init(params), params);
+  close(t, flat(updates), [-1.5]);
+});
+
+t.test("wrong input is named", async (t) => {
+  t.throws(() => optim.adam({ learningrate: 1 } as never), {
+    name: "ValueError",
+    message: 'adam: unknown option "learningrate"; known options: learningRate, beta1, beta2, epsilon',
+  });
+  t.throws(() => optim.adam({ learningRate: 1, weightDecay: 0.1 } as never), {
+    message: /adam: unknown option "weightDecay"/,
+  });
+  t.throws(() => optim.adam({} as never), {
+    name: "ValueError",
+    message: /learningRate must be .* got undefined/,
+  });
+  t.throws(() => optim.adam({ learningRate: -1 }), { name: "ValueError", message: />= 0, got -1/ });
+  t.throws(() => optim.adam({ learningRate: 1, beta2: 1 }), {
+    name: "ValueError",
+    message: /beta2 .* < 1, got 1/,
+  });
+  t.throws(() => optim.adam({ learningRate: Number.NaN }), { name: "ValueError", message: /got NaN/ });
+  t.throws(() => optim.adamw({ learningRate: 1, weightDecay: -1 }), { name: "ValueError" });
+  t.throws(() => optim.sgd({ learningRate: 1, nesterov: true }), {
+    name: "ValueError",
+    message: /needs a momentum/,
+  });
+  t.throws(() => optim.clipByGlobalNorm(0), { name: "ValueError", message: /maxNorm .* > 0, got 0/ });
+  t.throws(() => optim.ema(1.5), { name: "ValueError", message: /decay/ });
+  t.throws(() => optim.chain({} as never), { name: "ValueError", message: /argument 1 is not an optimizer/ });
+  t.throws(() => optim.cosine({ from: 1, steps: 0 }), { name: "ValueError", message: /steps/ });
+  t.throws(() => optim.warmupCosine({ peak: 1, warmupSteps: 5, steps: 5 }), {
+    name: "ValueError",
+    message: /must be below/,
+  });
+  t.throws(() => optim.exponentialDecay({ from: 1, rate: 0, steps: 5 }), {
+    name: "ValueError",
+    message: /rate/,
+  });
+
+  const optimizer = optim.adam({ learningRate: 1 });
+  t.throws(() => optimizer.init({ w: fx.tensor([1], { dtype: "int32" }) }), {
+    name: "DTypeError",
+    message: /int32\[1\]/,
+  });
+  const params = { w: vector([1]) };
+  t.throws(() => optimizer.update({ v: vector([1]) } as never, optimizer.init(params), params), {
+    name: "ValueError",
+  });
+  const bad = optim.sgd({ learningRate: (() => 3) as never });
+  t.throws(() => bad.update(params, bad.init(params), params), {
+    name: "ValueError",
+    message: /must give a tensor/,
+  });
+});
