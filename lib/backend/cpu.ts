@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import type { Expression, Instruction, Plan, Step, View } from "../compile/plan.js";
@@ -42,7 +42,7 @@ function addon(): Addon {
   if (loaded) return loaded;
   const path = fileURLToPath(new URL("../../build/cpu/Release/fluxion_cpu.node", import.meta.url));
   if (!existsSync(path)) {
-    throw new BackendError(`the cpu addon is not built: there is no ${path}; run "npm run build:native"`);
+    throw new BackendError(`the cpu addon is not built${buildFailure()}; "npm run build:native" builds it`);
   }
   try {
     loaded = createRequire(import.meta.url)(path) as Addon;
@@ -52,6 +52,17 @@ function addon(): Addon {
   // Node waits for its worker threads before it exits: let running loops end with the step at hand.
   process.once("exit", loaded.stop);
   return loaded;
+}
+
+/** Why the install could not build the addon, as it noted; empty when it left no note. */
+function buildFailure(): string {
+  try {
+    const note = readFileSync(new URL("../../build/native-status.json", import.meta.url), "utf8");
+    const { cpu } = JSON.parse(note) as { cpu?: { reason?: string | null } };
+    return cpu?.reason ? ` (${cpu.reason})` : "";
+  } catch {
+    return "";
+  }
 }
 
 /** The backend of the C++ addon. Throws BackendError, with the reason, where the addon cannot be loaded. */
