@@ -58,8 +58,8 @@ class Lowering {
 
     outputs.forEach((node, i) => {
       const buffer = outputBuffers[i]!;
-      if (this.#bufferOf.get(node) !== buffer)
-        this.#copy(this.#access(node), node.shape, dense(node).strides, 0, buffer);
+      const access = this.#access(node); // may write the value into its output buffer
+      if (this.#bufferOf.get(node) !== buffer) this.#copy(access, node.shape, dense(node).strides, 0, buffer);
     });
     return {
       ...planMemory(this.#buffers, this.#steps),
