@@ -7,6 +7,9 @@ export interface Side {
   turn(): Promise<number[]>;
 }
 
+/** OpenBLAS's threads spin for some 30 ms after their work; a turn that began then would have a core less. */
+const rest = () => new Promise((resolve) => setTimeout(resolve, 80));
+
 /** The times of one side. */
 export interface Timing extends Summary {
   readonly label: string;
@@ -22,7 +25,10 @@ export async function alternate(sides: readonly Side[], rounds: number): Promise
   const seconds = sides.map((): number[] => []);
   for (const side of sides) await side.turn();
   for (let round = 0; round < rounds; round++)
-    for (const [i, side] of sides.entries()) seconds[i]!.push(...(await side.turn()));
+    for (const [i, side] of sides.entries()) {
+      await rest();
+      seconds[i]!.push(...(await side.turn()));
+    }
   const summaries = seconds.map(summarize);
   const reference = summaries.at(-1)!.median;
   return sides.map(({ label }, i) => ({
@@ -51,6 +57,7 @@ export async function bestTorch(
   for (const work of variants)
     for (const setting of settings) {
       try {
+        await rest();
         const { median } = summarize(await setting.process.measure(work, setting.threads, repeats));
         if (best === undefined || median < best.median) best = { setting, work, median };
       } catch (error) {

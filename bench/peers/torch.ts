@@ -19,7 +19,7 @@ export type TorchPeer =
   | { readonly settings: readonly Setting[]; readonly version: string; readonly note?: string; stop(): void }
   | { readonly missing: string };
 
-const howToInstall = "on Debian: apt install python3-torch python3-functorch libopenblas0-pthread";
+const howToInstall = "on Debian: apt install python3-torch libopenblas0-pthread";
 
 /** Starts PyTorch in its processes, or says how to install it. */
 export async function startTorch(): Promise<TorchPeer> {

@@ -7,8 +7,11 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include "../common/plan.h"
@@ -79,7 +82,10 @@ class Pool {
       const std::lock_guard<std::mutex> lock(sleepMutex_);
       epoch_.fetch_add(1, std::memory_order_release);
     }
-    if (sleeping_.load(std::memory_order_seq_cst) > 0) wake_.notify_all();
+    if (sleeping_.load(std::memory_order_seq_cst) > 0) {
+      keepAway();
+      wake_.notify_all();
+    }
     work(0);
     // Only those who came in are waited for: a thread that is slow to wake delays nobody.
     const uint32_t entered = gate_.exchange(0, std::memory_order_acq_rel) & 0xffff;
@@ -122,7 +128,32 @@ class Pool {
     return 0;
   }
 
+  // A worker that wakes on the core of the thread that woke it waits for that core, for milliseconds, or takes it
+  // away. So before workers are woken, they are barred from it; the scheduler chooses among the others.
+  void keepAway() {
+#if defined(__linux__)
+    const int core = sched_getcpu();
+    const std::lock_guard<std::mutex> lock(idsMutex_);
+    if (core < 0 || (core == barred_ && steered_ == ids_.size())) return;
+    cpu_set_t others = allowed_;
+    CPU_CLR(core, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (const pid_t id : ids_) sched_setaffinity(id, sizeof others, &others);
+    barred_ = core;
+    steered_ = ids_.size();
+#endif
+  }
+
+  void announce() {
+#if defined(__linux__)
+    const std::lock_guard<std::mutex> lock(idsMutex_);
+    if (ids_.empty()) sched_getaffinity(0, sizeof allowed_, &allowed_);
+    ids_.push_back(static_cast<pid_t>(syscall(SYS_gettid)));
+#endif
+  }
+
   void loop(uint64_t seen) {
+    announce();
     for (;;) {
       for (int spins = 0; epoch_.load(std::memory_order_acquire) == seen && spins < kSpins; spins++) pause();
       if (epoch_.load(std::memory_order_acquire) == seen) {
@@ -153,6 +184,13 @@ class Pool {
   alignas(64) std::atomic<uint32_t> gate_{0};
   std::atomic<uint32_t> left_{0};
   alignas(64) std::atomic<uint64_t> epoch_{0};
+#if defined(__linux__)
+  std::mutex idsMutex_;
+  std::vector<pid_t> ids_;
+  cpu_set_t allowed_{};  // the cores that the process was given
+  int barred_ = -1;
+  size_t steered_ = 0;
+#endif
   std::mutex sleepMutex_;
   std::condition_variable wake_;
   std::atomic<int> sleeping_{0};
