@@ -2,10 +2,17 @@
 
 #include <cstdlib>
 #include <new>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "thread_pool.h"
 
 namespace fluxion {
+
+// What a step writes and the next one reads lies scattered over small pages otherwise, and the caches and the TLB
+// then serve some processes much better than others.
+constexpr size_t kHugePage = size_t{1} << 21;
 
 size_t checkedBytes(double bytes) {
   if (bytes > 1e14) throw PlanError("a step needs " + std::to_string(bytes) + " bytes of memory");
@@ -14,8 +21,13 @@ size_t checkedBytes(double bytes) {
 
 Memory::Memory(size_t bytes) {
   if (bytes == 0) return;
-  data_ = static_cast<char*>(std::aligned_alloc(64, roundUpToLine(bytes)));
+  const size_t page = bytes >= kHugePage ? kHugePage : 64;
+  const size_t whole = (bytes + page - 1) / page * page;
+  data_ = static_cast<char*>(std::aligned_alloc(page, whole));
   if (data_ == nullptr) throw PlanError("cannot allocate " + std::to_string(bytes) + " bytes");
+#if defined(__linux__)
+  if (page == kHugePage) madvise(data_, whole, MADV_HUGEPAGE);  // a wish: without it all works, with more TLB misses
+#endif
 }
 
 Memory::~Memory() { std::free(data_); }
