@@ -404,7 +404,11 @@ onEach("take and oneHot: dtypes, axes, and indices out of range", async (t) => {
   }
   // 2^32 - 1 is not -1.
   for (const big of [2 ** 32 - 1, 2 ** 31, 2 ** 32 - 3])
-    t.throws(() => fx.take(x, index([big], "uint32"), 1), fx.FluxionError, `${big} is not a negative index`);
+    t.throws(
+      () => fx.take(x, index([big], "uint32"), 1),
+      { name: "BackendError", message: /is out of range for an axis of size/ },
+      `${big} is not a negative index`,
+    );
 });
 
 onEach("shapes that no memory holds are clear errors", async (t) => {
