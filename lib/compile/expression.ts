@@ -1,49 +1,11 @@
 import type { Node } from "../graph/graph.js";
-import type { Attributes, PrimitiveName } from "../graph/primitives.js";
+import type { Attributes } from "../graph/primitives.js";
 import type { DType } from "../tensor/dtype.js";
 import type { Access } from "./access.js";
-import type { Expression, Instruction, ScalarOp, View } from "./plan.js";
+import { type Expression, type Instruction, type ScalarOp, scalarOps, type View } from "./plan.js";
 
-/** Primitives that are one scalar operation of the same name. */
-const scalar: ReadonlySet<PrimitiveName> = new Set<PrimitiveName>([
-  "neg",
-  "abs",
-  "sign",
-  "sqrt",
-  "rsqrt",
-  "exp",
-  "expm1",
-  "log",
-  "log1p",
-  "sin",
-  "cos",
-  "tanh",
-  "erf",
-  "sigmoid",
-  "softplus",
-  "floor",
-  "round",
-  "logicalNot",
-  "cast",
-  "add",
-  "sub",
-  "mul",
-  "div",
-  "pow",
-  "maximum",
-  "minimum",
-  "remainder",
-  "equal",
-  "notEqual",
-  "greater",
-  "greaterEqual",
-  "less",
-  "lessEqual",
-  "logicalAnd",
-  "logicalOr",
-  "where",
-  "shiftRight",
-]);
+/** A primitive of this name is one scalar operation. */
+const scalar: ReadonlySet<string> = new Set(scalarOps);
 
 /** Builds an expression in which nothing is computed twice. */
 export class ExpressionBuilder {
