@@ -1,5 +1,6 @@
 import * as fx from "fluxion";
-import t, { type Test } from "tap";
+import t from "tap";
+import { close } from "./support/close.js";
 
 const { flow, models } = fx;
 const f64 = { dtype: "float64" } as const;
@@ -10,17 +11,6 @@ const flat = (x: fx.Tensor): number[] => Array.from(x.toTypedArray());
 const column = (values: readonly number[]) => fx.tensor(values, { shape: [values.length, 1], ...f64 });
 const normal = (seed: number, shape: number[]) => fx.random.normal(fx.random.key(seed), shape, f64);
 const numbers = (params: unknown): number[] => fx.tree.leaves(params).flatMap(flat);
-
-function close(
-  t: Test,
-  got: readonly number[],
-  want: readonly number[],
-  tolerance = 1e-12,
-  name?: string,
-): void {
-  const worst = Math.max(0, ...want.map((w, i) => Math.abs(w - got[i]!)));
-  t.ok(got.length === want.length && worst <= tolerance, `${name ?? "values"} agree (difference ${worst})`);
-}
 
 /** Random points with r < t, and r = t in the first `equal` rows. */
 function pointsOf(seed: number, n: number, equal = 0, shape: number[] = [2]) {

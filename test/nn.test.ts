@@ -1,20 +1,10 @@
 import * as fx from "fluxion";
-import t, { type Test } from "tap";
+import t from "tap";
+import { close } from "./support/close.js";
 
 const { nn } = fx;
 const f64 = { dtype: "float64" } as const;
 const flat = (x: fx.Tensor): number[] => Array.from(x.toTypedArray());
-
-function close(
-  t: Test,
-  got: readonly number[],
-  want: readonly number[],
-  tolerance = 1e-12,
-  name?: string,
-): void {
-  const worst = Math.max(0, ...want.map((w, i) => Math.abs(w - got[i]!)));
-  t.ok(got.length === want.length && worst <= tolerance, `${name ?? "values"} agree (difference ${worst})`);
-}
 
 t.test("linear computes x W + b on the last axis", async (t) => {
   const layer = nn.linear({ in: 2, out: 3, dtype: "float64" });

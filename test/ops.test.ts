@@ -1,19 +1,9 @@
 import * as fx from "fluxion";
 import t, { type Test } from "tap";
+import { onEach } from "./support/each-backend.js";
 
 /** The library's functions by name. */
 const byName = { ...fx };
-
-/** Runs the body on every backend of this machine; says why one is left out. */
-function onEach(title: string, body: (t: Test) => void | Promise<void>): void {
-  for (const { name, available, reason } of fx.backends()) {
-    if (name === "cuda") continue;
-    t.test(`${title} (${name})`, available ? {} : { skip: reason ?? "not available" }, async (t) => {
-      fx.setBackend(name);
-      await body(t);
-    });
-  }
-}
 
 // ---- The reference: arrays of numbers, read index by index.
 

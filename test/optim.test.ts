@@ -1,21 +1,11 @@
 import * as fx from "fluxion";
-import t, { type Test } from "tap";
+import t from "tap";
+import { close } from "./support/close.js";
 
 const { optim } = fx;
 const f64 = { dtype: "float64" } as const;
 const flat = (x: fx.Tensor): number[] => Array.from(x.toTypedArray());
 const vector = (values: number[]) => fx.tensor(values, f64);
-
-function close(
-  t: Test,
-  got: readonly number[],
-  want: readonly number[],
-  tolerance = 1e-13,
-  name?: string,
-): void {
-  const worst = Math.max(0, ...want.map((w, i) => Math.abs(w - got[i]!)));
-  t.ok(got.length === want.length && worst <= tolerance, `${name ?? "values"} agree (difference ${worst})`);
-}
 
 const start = { a: [0.5, -1, 2], b: [3] };
 /** Gradients of some curved function, computed the same way on both sides. */

@@ -1,18 +1,8 @@
 import * as fx from "fluxion";
-import t, { type Test } from "tap";
+import t from "tap";
+import { onEach } from "./support/each-backend.js";
 
 const { random } = fx;
-
-/** Runs the body on every backend of this machine; says why one is left out. */
-function onEach(title: string, body: (t: Test) => void | Promise<void>): void {
-  for (const { name, available, reason } of fx.backends()) {
-    if (name === "cuda") continue;
-    t.test(`${title} (${name})`, available ? {} : { skip: reason ?? "not available" }, async (t) => {
-      fx.setBackend(name);
-      await body(t);
-    });
-  }
-}
 
 const uint32 = (data: fx.NestedArray) => fx.tensor(data, { dtype: "uint32" });
 const numbers = (x: fx.Tensor): number[] => [...x.toTypedArray()];

@@ -1,17 +1,7 @@
 import { inspect } from "node:util";
 import * as fx from "fluxion";
-import t, { type Test } from "tap";
-
-/** Runs the body on every backend of this machine; says why one is left out. */
-function onEach(title: string, body: (t: Test) => void | Promise<void>): void {
-  for (const { name, available, reason } of fx.backends()) {
-    if (name === "cuda") continue;
-    t.test(`${title} (${name})`, available ? {} : { skip: reason ?? "not available" }, async (t) => {
-      fx.setBackend(name);
-      await body(t);
-    });
-  }
-}
+import t from "tap";
+import { onEach } from "./support/each-backend.js";
 
 const dtypes: readonly fx.DType[] = ["float32", "float64", "int32", "uint32", "bool"];
 const arrayTypes = {

@@ -8,7 +8,8 @@ export const dtypes: readonly DType[] = ["float32", "float64", "int32", "uint32"
 /** The typed arrays that hold tensors: one for each dtype, in the order of `dtypes`. */
 export type TypedArray = Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array;
 
-const arrayTypes = {
+/** The typed array of each dtype. */
+export const arrayTypes = {
   float32: Float32Array,
   float64: Float64Array,
   int32: Int32Array,

@@ -123,7 +123,7 @@ function createState(plan: Plan, inputs: readonly TypedArray[], carried: number)
   try {
     memory = shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
   } catch {
-    throw new RangeError(`cannot allocate ${bytes} bytes for the state of a loop`);
+    throw new BackendError(`cannot allocate ${bytes} bytes for the state of a loop`);
   }
   let offset = 64;
   const arrays = banked.map(({ dtype, size }) => {

@@ -1,5 +1,6 @@
 import type { Plan, Step } from "../../compile/plan.js";
-import { byteSize, type DType, type TypedArray } from "../../tensor/dtype.js";
+import { BackendError } from "../../errors.js";
+import { arrayTypes, byteSize, type DType, type TypedArray } from "../../tensor/dtype.js";
 import { prepareGather, prepareScatter } from "./indexing.js";
 import { prepareMap } from "./map.js";
 import { prepareMatMul } from "./matmul.js";
@@ -23,7 +24,7 @@ export interface Program {
   readonly buffers: TypedArray[];
 }
 
-/** Allocates the temporaries and prepares every step. Throws a RangeError when there is not enough memory. */
+/** Allocates the temporaries and prepares every step. Throws BackendError when there is not enough memory. */
 export function prepare(plan: Plan): Program {
   const arena = allocateArena(plan.arenaBytes);
   // Inputs and outputs are put in place by each run.
@@ -77,17 +78,9 @@ function allocateArena(bytes: number): ArrayBuffer {
   try {
     return new ArrayBuffer(bytes);
   } catch {
-    throw new RangeError(`cannot allocate ${bytes} bytes for temporaries`);
+    throw new BackendError(`cannot allocate ${bytes} bytes for temporaries`);
   }
 }
-
-const arrayTypes = {
-  float32: Float32Array,
-  float64: Float64Array,
-  int32: Int32Array,
-  uint32: Uint32Array,
-  bool: Uint8Array,
-} as const;
 
 /** A typed array on a part of an (array or shared) buffer. */
 export function view(memory: ArrayBufferLike, dtype: DType, offset: number, size: number): TypedArray {
