@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
-import type { Expression, Instruction, Plan, Step, View } from "../compile/plan.js";
+import type { Expression, Instruction, Plan, Step, StrippedPlan, StripStep, View } from "../compile/plan.js";
+import { stripMine } from "../compile/strip.js";
 import { BackendError } from "../errors.js";
 import { allocate, type DType, type TypedArray } from "../tensor/dtype.js";
 import type { Backend, Executable, Loop } from "./backend.js";
@@ -105,7 +106,7 @@ class CpuExecutable implements Executable {
 
   constructor(native: Addon, plan: Plan) {
     this.#plan = plan;
-    this.#native = translated(() => native.createPlan(serialise(native, plan)));
+    this.#native = translated(() => native.createPlan(serialise(native, stripMine(plan))));
   }
 
   run(inputs: readonly TypedArray[]): TypedArray[] {
@@ -221,7 +222,7 @@ async function translatedAsync<T>(call: () => Promise<T>): Promise<T> {
 }
 
 /** The plan as one list of words; native/common/plan.cc says how they are laid out. Doubles count exactly to 2^53. */
-function serialise(native: Addon, plan: Plan): Float64Array {
+function serialise(native: Addon, plan: StrippedPlan): Float64Array {
   const words: number[] = [];
 
   const codes = (names: readonly string[], what: string) => {
@@ -274,7 +275,7 @@ function serialise(native: Addon, plan: Plan): Float64Array {
       view(output.view);
     });
   };
-  const step = (s: Step) => {
+  const step = (s: Step | StripStep) => {
     stepKind(s.kind);
     switch (s.kind) {
       case "map":
@@ -301,6 +302,13 @@ function serialise(native: Addon, plan: Plan): Float64Array {
         break;
       case "sort":
         words.push(s.rows, s.size, s.input, s.output);
+        break;
+      case "strip":
+        words.push(s.rows, s.block, s.chunk, s.localBytes);
+        list(s.parts, (part) => {
+          words.push(part.role === "rows" ? 0 : 1);
+          step(part.step);
+        });
         break;
     }
   };

@@ -1,42 +1,61 @@
 import { byteSize } from "../tensor/dtype.js";
-import type { BufferSpec, Expression, Plan, Step } from "./plan.js";
+import type { BufferSpec, Expression, Plan, Step, StripStep } from "./plan.js";
 
 const align = (bytes: number): number => Math.ceil(bytes / 64) * 64;
 
-/** The buffers that a step reads and writes. */
-export function buffersOf(step: Step): number[] {
-  const ofExpression = ({ instructions, outputs }: Expression) => [
-    ...instructions.flatMap((i) => (i.op === "load" ? [i.view.buffer] : [])),
-    ...outputs.map((o) => o.view.buffer),
-  ];
+const written = ({ outputs }: Expression): number[] => outputs.map(({ view }) => view.buffer);
+const read = ({ instructions }: Expression): number[] =>
+  instructions.flatMap((i) => (i.op === "load" ? [i.view.buffer] : []));
+
+/** The buffers that a step writes. */
+export function writtenBy(step: Step | StripStep): number[] {
   switch (step.kind) {
     case "map":
     case "reduce":
-      return ofExpression(step.expression);
     case "matmul":
-      return [step.a.buffer, step.b.buffer, ...ofExpression(step.expression)];
+      return written(step.expression);
+    case "gather":
+    case "scatter":
+    case "sort":
+      return [step.output];
+    case "strip":
+      return step.parts.flatMap((part) => writtenBy(part.step));
+  }
+}
+
+/** The buffers that a step reads or writes. */
+export function buffersOf(step: Step | StripStep): number[] {
+  switch (step.kind) {
+    case "map":
+    case "reduce":
+      return [...read(step.expression), ...writtenBy(step)];
+    case "matmul":
+      return [step.a.buffer, step.b.buffer, ...read(step.expression), ...writtenBy(step)];
     case "gather":
     case "scatter":
       return [step.input, step.indices, step.output];
     case "sort":
       return [step.input, step.output];
+    case "strip":
+      return step.parts.flatMap((part) => buffersOf(part.step));
   }
 }
 
 /**
- * Gives temporaries places in one arena: each lives from the first to the last step that touches it, and takes the
- * lowest gap that is free for that time, larger buffers first.
+ * Places for buffers in one piece of memory: each lives from the first to the last step that touches it, and takes
+ * the lowest gap that is free for that time, larger buffers first.
  */
-export function planMemory(
-  buffers: readonly BufferSpec[],
-  steps: readonly Step[],
-): Pick<Plan, "buffers" | "arenaBytes"> {
+export function placeBuffers(
+  ids: readonly number[],
+  steps: readonly (Step | StripStep)[],
+  size: (id: number) => number,
+): { offsets: Map<number, number>; bytes: number } {
   const first = new Map<number, number>();
   const last = new Map<number, number>();
   steps.forEach((step, i) => {
-    for (const buffer of buffersOf(step)) {
-      if (!first.has(buffer)) first.set(buffer, i);
-      last.set(buffer, i);
+    for (const id of buffersOf(step)) {
+      if (!first.has(id)) first.set(id, i);
+      last.set(id, i);
     }
   });
   interface Placed {
@@ -47,25 +66,38 @@ export function planMemory(
   }
   const placed: Placed[] = [];
   const offsets = new Map<number, number>();
-  const bytes = (id: number) => align(buffers[id]!.size * byteSize(buffers[id]!.dtype));
-  const temporaries = buffers
-    .map((_, id) => id)
-    .filter((id) => buffers[id]!.kind === "temporary" && first.has(id))
-    .sort((a, b) => bytes(b) - bytes(a) || a - b);
-  for (const id of temporaries) {
+  const sizes = new Map(ids.map((id) => [id, align(size(id))]));
+  const order = ids.filter((id) => first.has(id)).sort((a, b) => sizes.get(b)! - sizes.get(a)! || a - b);
+  for (const id of order) {
     const from = first.get(id)!;
     const to = last.get(id)!;
     const rivals = placed.filter((p) => p.from <= to && from <= p.to).sort((a, b) => a.offset - b.offset);
     let offset = 0;
     for (const rival of rivals) {
-      if (offset + bytes(id) <= rival.offset) break;
+      if (offset + sizes.get(id)! <= rival.offset) break;
       offset = Math.max(offset, rival.end);
     }
-    placed.push({ from, to, offset, end: offset + bytes(id) });
+    placed.push({ from, to, offset, end: offset + sizes.get(id)! });
     offsets.set(id, offset);
   }
+  return { offsets, bytes: placed.reduce((end, p) => Math.max(end, p.end), 0) };
+}
+
+/** Gives temporaries places in one arena by their lifetimes. */
+export function planMemory(
+  buffers: readonly BufferSpec[],
+  steps: readonly (Step | StripStep)[],
+): Pick<Plan, "buffers" | "arenaBytes"> {
+  const temporaries = buffers.map((_, id) => id).filter((id) => buffers[id]!.kind === "temporary");
+  const { offsets, bytes } = placeBuffers(
+    temporaries,
+    steps,
+    (id) => buffers[id]!.size * byteSize(buffers[id]!.dtype),
+  );
   return {
-    buffers: buffers.map((buffer, id) => ({ ...buffer, offset: offsets.get(id) ?? 0 })),
-    arenaBytes: placed.reduce((end, p) => Math.max(end, p.end), 0),
+    buffers: buffers.map((buffer, id) =>
+      buffer.kind === "temporary" ? { ...buffer, offset: offsets.get(id) ?? 0 } : buffer,
+    ),
+    arenaBytes: bytes,
   };
 }

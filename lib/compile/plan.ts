@@ -25,11 +25,15 @@ export interface Plan {
 }
 
 export interface BufferSpec {
-  readonly kind: "input" | "output" | "temporary";
+  /** "local": of a strip, holding one block of its rows at a time. */
+  readonly kind: "input" | "output" | "temporary" | "local";
   readonly dtype: DType;
   /** Number of elements. */
   readonly size: number;
-  /** Of a temporary: its place in the arena, in bytes, a multiple of 64. Temporaries whose lives do not overlap may share it. */
+  /**
+   * Of a temporary: its place in the arena, of a local: in the strip's block memory; in bytes, a multiple of 64.
+   * Those whose lives do not overlap may share it.
+   */
   readonly offset: number;
 }
 
@@ -195,4 +199,35 @@ export interface SortStep {
   readonly size: number;
   readonly input: number;
   readonly output: number;
+}
+
+/** A plan whose steps run together in strips where that pays; `stripMine` makes it, for the backends that ask for it. */
+export interface StrippedPlan extends Omit<Plan, "steps"> {
+  readonly steps: readonly (Step | StripStep)[];
+}
+
+/**
+ * Steps that run together, block after block of their common rows.
+ *
+ * A part by "rows" has them in the first axis of its shape (of a product: in m, and no batch axes), and computes
+ * these rows of its outputs. A part by "sum" sums over them: they are the first reduced axis of a reduction to a
+ * vector or scalar, or a product's k. Sums are made for each chunk of rows, and added in order when all rows are done; then
+ * the expression of a product runs on the whole sum. What a part reads of another one are the same rows of a buffer
+ * whose first axis has `rows` rows. The local buffers have such rows, too, but memory for one block of them.
+ */
+export interface StripStep {
+  readonly kind: "strip";
+  readonly rows: number;
+  /** Rows computed at a time. */
+  readonly block: number;
+  /** Rows whose sum is made at once, a multiple of `block`. */
+  readonly chunk: number;
+  /** Memory for the local buffers of a block. */
+  readonly localBytes: number;
+  readonly parts: readonly StripPart[];
+}
+
+export interface StripPart {
+  readonly role: "rows" | "sum";
+  readonly step: MapStep | ReduceStep | MatMulStep;
 }

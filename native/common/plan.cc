@@ -13,6 +13,8 @@
 //   matmul      kind, dtype, list(number) batch, m, n, k, view a, view b, expression
 //   gather, scatter  kind, outer, size, inner, count, input, indices, output
 //   sort        kind, rows, size, input, output
+//   strip       kind, rows, block, chunk, localBytes, list(part)
+//   part        0 by rows or 1 by sum, step
 #include "plan.h"
 
 #include <cmath>
@@ -21,8 +23,8 @@ namespace fluxion {
 
 const char* const kDTypeNames[kDTypes] = {"float32", "float64", "int32", "uint32", "bool"};
 const char* const kReducerNames[kReducers] = {"sum", "max", "min", "argmax", "argmin"};
-const char* const kStepKindNames[kStepKinds] = {"map", "reduce", "matmul", "gather", "scatter", "sort"};
-const char* const kBufferKindNames[kBufferKinds] = {"input", "output", "temporary"};
+const char* const kStepKindNames[kStepKinds] = {"map", "reduce", "matmul", "gather", "scatter", "sort", "strip"};
+const char* const kBufferKindNames[kBufferKinds] = {"input", "output", "temporary", "local"};
 const OpInfo kOpInfo[kOps] = {
 #define X(id, name, args, family) {name, args, Family::family},
     FLUXION_OPS(X)
@@ -60,6 +62,7 @@ class Parser {
     plan_.arenaBytes = integer(0, kMaxBytes, "arenaBytes");
     const int64_t buffers = listLength("buffers");
     for (int64_t i = 0; i < buffers; i++) plan_.buffers.push_back(buffer());
+    strips_.resize(plan_.buffers.size());
     plan_.inputs = arguments(BufferKind::Input, "inputs");
     plan_.outputs = arguments(BufferKind::Output, "outputs");
     const int64_t steps = listLength("steps");
@@ -109,6 +112,7 @@ class Parser {
         fail("a temporary reaches outside of the arena");
       }
     }
+    if (result.kind == BufferKind::Local && result.offset % 64 != 0) fail("the offset of a local is not a multiple of 64");
     return result;
   }
 
@@ -131,6 +135,7 @@ class Parser {
   int bufferNumber(bool written, const char* what) {
     const int number = static_cast<int>(integer(0, static_cast<int64_t>(plan_.buffers.size()) - 1, what));
     if (written && at(number).kind == BufferKind::Input) fail(std::string(what) + " writes to an input");
+    if (at(number).kind == BufferKind::Local) checkLocal(number);
     return number;
   }
 
@@ -167,17 +172,45 @@ class Parser {
       }
     }
     if (!empty && (low < 0 || high >= at(result.buffer).size)) fail("a view reaches outside of its buffer");
+    if (at(result.buffer).kind == BufferKind::Local) checkRows(result, shape, low, high);
     return result;
   }
 
+  // A local buffer belongs to one strip, and a block of its rows fits the strip's memory.
+  void checkLocal(int number) {
+    if (strip_ == nullptr) fail("a local buffer outside of a strip");
+    int& owner = strips_[static_cast<size_t>(number)];
+    if (owner == stripNumber_) return;
+    if (owner != 0) fail("a local buffer of two strips");
+    owner = stripNumber_;
+    const Buffer& buffer = at(number);
+    if (buffer.size % strip_->rows != 0) fail("a local buffer without whole rows");
+    const int64_t rowBytes = static_cast<int64_t>(buffer.bytes()) / strip_->rows;
+    const int64_t bytes = add(buffer.offset, multiply(rowBytes, strip_->block, "a local buffer"), "a local buffer");
+    if (bytes > strip_->localBytes) fail("a local buffer reaches outside of its strip's memory");
+    strip_->locals.push_back(number);
+  }
+
+  // Row r of a view of a local buffer must lie in row r of the buffer: other rows are not there.
+  void checkRows(const View& view, const std::vector<int64_t>& shape, int64_t low, int64_t high) const {
+    const int64_t stride = at(view.buffer).size / strip_->rows;
+    if (rowAxis_ < 0 || static_cast<size_t>(rowAxis_) >= shape.size()) fail("a local buffer is read whole");
+    const size_t axis = static_cast<size_t>(rowAxis_);
+    if (shape[axis] != strip_->rows || view.strides[axis] != stride) fail("a view does not follow the rows");
+    if (low < 0 || high - stride * (strip_->rows - 1) >= stride) fail("a view reaches into another row");
+  }
+
   // `outputShape`: the axes of the output views (for reduce: the kept ones).
+  // `rowAxis`, `outputRowAxis`: where the rows of a strip are in these shapes, -1 for nowhere.
   Expression expression(const std::vector<int64_t>& shape, const std::vector<int64_t>& outputShape,
-                        const DType* accumulator) {
+                        const DType* accumulator, int rowAxis, int outputRowAxis) {
     Expression result;
+    rowAxis_ = rowAxis;
     const int64_t count = listLength("instructions");
     for (int64_t i = 0; i < count; i++) result.instructions.push_back(instruction(result, shape, accumulator));
     const int64_t outputs = listLength("expression outputs");
     if (outputs == 0) fail("an expression without an output");
+    rowAxis_ = outputRowAxis;
     for (int64_t i = 0; i < outputs; i++) {
       ExpressionOutput output;
       output.value = static_cast<int>(integer(0, count - 1, "output value"));
@@ -263,15 +296,57 @@ class Parser {
     switch (result.kind) {
       case StepKind::Map:
         result.shape = shape(0);
-        result.expression = expression(result.shape, result.shape, nullptr);
+        result.expression = expression(result.shape, result.shape, nullptr, 0, 0);
         break;
       case StepKind::Reduce: reduce(result); break;
       case StepKind::MatMul: matmul(result); break;
       case StepKind::Gather:
       case StepKind::Scatter: gather(result); break;
       case StepKind::Sort: sort(result); break;
+      case StepKind::Strip: strip(result); break;
     }
     return result;
+  }
+
+  void strip(Step& step) {
+    if (strip_ != nullptr) fail("a strip inside of a strip");
+    step.rows = integer(1, kExact, "rows of a strip");
+    step.block = integer(1, step.rows, "block of a strip");
+    step.chunk = integer(step.block, kExact, "chunk of a strip");
+    if (step.chunk % step.block != 0) fail("a chunk is not a whole number of blocks");
+    step.localBytes = integer(0, kMaxBytes, "local memory of a strip");
+    if (step.localBytes % 64 != 0) fail("the local memory of a strip is not a multiple of 64");
+    strip_ = &step;
+    stripNumber_++;
+    const int64_t parts = listLength("parts of a strip");
+    for (int64_t i = 0; i < parts; i++) {
+      sums_ = integer(0, 1, "role of a part") == 1;
+      step.parts.push_back(this->step());
+      step.parts.back().sums = sums_;
+      checkPart(step.parts.back(), step.rows);
+    }
+    strip_ = nullptr;
+    sums_ = false;
+  }
+
+  static void checkPart(const Step& part, int64_t rows) {
+    int64_t found = -1;
+    bool empty = false;
+    for (int64_t size : part.shape) empty = empty || size == 0;
+    if (part.kind == StepKind::Map && !part.sums && !part.shape.empty()) found = part.shape[0];
+    if (part.kind == StepKind::Reduce) {
+      const size_t kept = part.shape.size() - static_cast<size_t>(part.reducedRank);
+      const bool position = part.reducer == Reducer::Argmax || part.reducer == Reducer::Argmin;
+      int long_ = 0;
+      for (size_t axis = 0; axis < kept; axis++) long_ += part.shape[axis] != 1;
+      if (!part.sums && kept > 0) found = part.shape[0];
+      if (part.sums && part.reducedRank > 0 && !position && long_ <= 1) found = part.shape[kept];
+    }
+    if (part.kind == StepKind::MatMul && part.shape.empty()) {
+      found = part.sums ? part.k : part.m;
+      empty = part.m == 0 || part.n == 0 || part.k == 0;
+    }
+    if (found != rows || empty) fail("a part does not have the rows of its strip");
   }
 
   void reduce(Step& step) {
@@ -286,7 +361,7 @@ class Parser {
       argDType_ = &int32;
       if (elementCount(reduced) > INT32_MAX) fail("argmax or argmin over more than 2^31 - 1 elements");
     }
-    step.expression = expression(step.shape, kept, nullptr);
+    step.expression = expression(step.shape, kept, nullptr, sums_ ? static_cast<int>(kept.size()) : 0, sums_ ? -1 : 0);
     argDType_ = nullptr;
     if (step.expression.outputs.size() != 1) fail("a reduction has one output");
     const int value = step.expression.outputs[0].value;
@@ -311,10 +386,12 @@ class Parser {
       countElements(result);
       return result;
     };
+    rowAxis_ = sums_ ? 1 : 0;
     step.a = view(axes(step.m, step.k), false, step.dtype);
+    rowAxis_ = sums_ ? 0 : -1;
     step.b = view(axes(step.k, step.n), false, step.dtype);
     const std::vector<int64_t> product = axes(step.m, step.n);
-    step.expression = expression(product, product, &step.dtype);
+    step.expression = expression(product, product, &step.dtype, sums_ ? -1 : 0, sums_ ? -1 : 0);
   }
 
   void gather(Step& step) {
@@ -350,6 +427,11 @@ class Parser {
   size_t count_;
   size_t at_ = 0;
   const DType* argDType_ = nullptr;  // dtype of the output view where it is not the value's (argmax, argmin)
+  Step* strip_ = nullptr;      // the strip at hand,
+  bool sums_ = false;          // whether its part at hand sums over the rows,
+  int rowAxis_ = -1;           // and where the rows are in the view at hand
+  int stripNumber_ = 0;
+  std::vector<int> strips_;    // of local buffers: the number of their strip, from 1
   Plan plan_;
 };
 

@@ -89,12 +89,12 @@ enum class Reducer : uint8_t { Sum, Max, Min, Argmax, Argmin };
 constexpr int kReducers = 5;
 extern const char* const kReducerNames[kReducers];
 
-enum class StepKind : uint8_t { Map, Reduce, MatMul, Gather, Scatter, Sort };
-constexpr int kStepKinds = 6;
+enum class StepKind : uint8_t { Map, Reduce, MatMul, Gather, Scatter, Sort, Strip };
+constexpr int kStepKinds = 7;
 extern const char* const kStepKindNames[kStepKinds];
 
-enum class BufferKind : uint8_t { Input, Output, Temporary };
-constexpr int kBufferKinds = 3;
+enum class BufferKind : uint8_t { Input, Output, Temporary, Local };
+constexpr int kBufferKinds = 4;
 extern const char* const kBufferKindNames[kBufferKinds];
 
 constexpr int kMaxRank = 32;
@@ -144,6 +144,10 @@ struct Step {
   View a, b;
   int64_t outer = 0, size = 0, inner = 0, count = 0;  // gather, scatter; sort: outer rows of size
   int input = -1, indices = -1, output = -1;
+  int64_t rows = 0, block = 0, chunk = 0, localBytes = 0;  // strip
+  std::vector<Step> parts;
+  std::vector<int> locals;  // the strip's local buffers
+  bool sums = false;        // a part: sums over the rows
 };
 
 struct Plan {

@@ -9,7 +9,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "folding.h"
 #include "steps.h"
+#include "strip.h"
 #include "thread_pool.h"
 
 namespace fluxion {
@@ -38,7 +40,7 @@ int strain(const Space& space, size_t axis) {
   return count;
 }
 
-Arrangement arrange(const Step& step, bool position) {
+Arrangement arrange(const Step& step, bool position, bool byRows) {
   const size_t keptRank = step.shape.size() - static_cast<size_t>(step.reducedRank);
   Space all = Space::of(step.shape, step.expression, false);
   std::vector<double> output(step.expression.outputs[0].view.strides.begin(),
@@ -57,7 +59,7 @@ Arrangement arrange(const Step& step, bool position) {
     kept.merge();
     reduced.merge();
   }
-  if (!position && !kept.sizes.empty() && result.kept > 0 && result.reduced > 0) {
+  if (!byRows && !position && !kept.sizes.empty() && result.kept > 0 && result.reduced > 0) {
     // The column axis: the longest, or one in memory order if it fills a good part of a tile.
     size_t best = 0;
     for (size_t axis = 1; axis < kept.sizes.size(); axis++) {
@@ -96,24 +98,16 @@ Arrangement arrange(const Step& step, bool position) {
 
 class Reduce final : public PreparedStep {
  public:
-  Reduce(const Plan& plan, const Step& step, const Kernels& kernels)
+  // `byRows`: the kept elements in their order, as a strip needs them.
+  Reduce(const Plan& plan, const Step& step, const Kernels& kernels, bool byRows = false)
       : reducer_(step.reducer),
         position_(step.reducer == Reducer::Argmax || step.reducer == Reducer::Argmin),
-        arrangement_(arrange(step, position_)),
+        arrangement_(arrange(step, position_, byRows)),
         program_(plan, step.expression, arrangement_.space, false, kernels),
         output_(step.expression.outputs[0].view),
         dtype_(step.expression.instructions[static_cast<size_t>(step.expression.outputs[0].value)].dtype) {
-    const int type = static_cast<int>(dtype_);
     bytes_ = byteSize(dtype_);
-    if (!position_) {
-      const Op combine = reducer_ == Reducer::Sum ? Op::Add : reducer_ == Reducer::Max ? Op::Maximum : Op::Minimum;
-      combine_ = kernels.op[static_cast<int>(combine)][type];
-      foldColumns_ = kernels.foldColumns[static_cast<int>(reducer_)][type];
-      foldRows_ = kernels.foldRows[static_cast<int>(reducer_)][type];
-      const int wide = dtype_ == DType::Float32 ? static_cast<int>(DType::Float64) : type;
-      widen_ = kernels.cast[type][wide];
-      narrow_ = kernels.cast[wide][type];
-    }
+    if (!position_) folding_ = Folding(reducer_, dtype_, kernels);
     partialBytes_ = dtype_ == DType::Float32 ? 8 : bytes_;
     kept_ = arrangement_.kept;
     reduced_ = arrangement_.reduced;
@@ -150,28 +144,42 @@ class Reduce final : public PreparedStep {
 
   void run(const RunMemory& memory) const override {
     if (kept_ == 0) return;
-    if (reduced_ == 0) return zero(memory);
+    if (reduced_ == 0) return zero(memory, 0, kept_);
     if (splitChunks_) return runSplit(memory);
     const auto task = [&](int64_t number, int slot) {
-      Frame frame = program_.begin(memory.slot(slot), memory.buffers);
-      const int64_t first = number * unitsPerTask_, end = std::min(units_, first + unitsPerTask_);
-      if (whole_) return wholeRows(frame, memory, slot, first, end);
-      for (int64_t unit = first; unit < end; unit++) {
-        if (position_) {
-          dispatchPosition(frame, memory, unit);
-          continue;
-        }
-        char* total = partials(memory, slot);
-        for (int64_t chunk = 0; chunk < chunks_; chunk++) {
-          char* part = chunk == 0 ? total : total + kTile * 8;
-          const int64_t width = runChunk(frame, memory, slot, unit, chunk, part);
-          if (chunk > 0) foldPartials(total, part, width);
-          if (chunk == chunks_ - 1) write(memory, unit, total, width);
-        }
-      }
+      const int64_t first = number * unitsPerTask_;
+      units(memory, slot, first, std::min(units_, first + unitsPerTask_));
     };
     parallelFor(ceilDivide(units_, unitsPerTask_), memory.slots, task);
   }
+
+  // Units first .. end; by rows, a unit is a kept element.
+  void units(const RunMemory& memory, int slot, int64_t first, int64_t end) const {
+    Frame frame = program_.begin(memory.slot(slot), memory.buffers);
+    if (whole_) return wholeRows(frame, memory, slot, first, end);
+    for (int64_t unit = first; unit < end; unit++) {
+      if (position_) {
+        dispatchPosition(frame, memory, unit);
+        continue;
+      }
+      char* total = partials(memory, slot);
+      for (int64_t chunk = 0; chunk < chunks_; chunk++) {
+        char* part = chunk == 0 ? total : total + kTile * 8;
+        const int64_t width = runChunk(frame, memory, slot, unit, chunk, part);
+        if (chunk > 0) folding_.foldPartials(total, part, width);
+        if (chunk == chunks_ - 1) write(memory, unit, total, width);
+      }
+    }
+  }
+  // An empty extent gives 0.
+  void zero(const RunMemory& memory, int64_t first, int64_t end) const {
+    const char nothing[8] = {};
+    for (int64_t unit = first; unit < end; unit++) {
+      writeOne(memory, offsetOf(unit, arrangement_.keptSizes.size()), nothing);
+    }
+  }
+  int64_t kept() const { return kept_; }
+  bool nothingReduced() const { return reduced_ == 0; }
 
  private:
   char* sums(const RunMemory& memory, int slot) const { return memory.slot(slot) + frameBytes_; }
@@ -190,7 +198,7 @@ class Reduce final : public PreparedStep {
     parallelFor(units_ * chunks_, memory.slots, task);
     for (int64_t unit = 0; unit < units_; unit++) {
       const int64_t width = unitWidth(unit);
-      for (int64_t chunk = 1; chunk < chunks_; chunk++) foldPartials(place(unit, 0), place(unit, chunk), width);
+      for (int64_t chunk = 1; chunk < chunks_; chunk++) folding_.foldPartials(place(unit, 0), place(unit, chunk), width);
       write(memory, unit, place(unit, 0), width);
     }
   }
@@ -233,38 +241,21 @@ class Reduce final : public PreparedStep {
           total = sum;
         }
       } else if (n <= held) {
-        const void* args[2] = {sum, value};
-        combine_(sum, args, n);
+        folding_.combine(sum, value, n);
       } else {  // after a short tile in the middle (the end of a long row)
-        const void* args[2] = {sum, value};
-        combine_(sum, args, held);
+        folding_.combine(sum, value, held);
         std::memcpy(sum + held * bytes_, static_cast<const char*>(value) + held * bytes_, (n - held) * bytes_);
         held = n;
       }
     }
     // The first row or element starts the partial results; a float becomes a double.
     if (!arrangement_.byColumns) {
-      foldRows_(part, total, 1, held);
+      folding_.foldRows(part, total, 1, held);
     } else {
-      const size_t columns = static_cast<size_t>(width), rows = held / columns;
-      widen_(part, &total, columns);
-      if (rows > 1) foldColumns_(part, static_cast<const char*>(total) + columns * bytes_, rows - 1, columns);
+      const size_t columns = static_cast<size_t>(width);
+      folding_.startColumns(part, total, held / columns, columns);
     }
     return width;
-  }
-
-  void foldPartials(char* total, const char* part, int64_t width) const {
-    const size_t n = static_cast<size_t>(width);
-    if (dtype_ != DType::Float32) return foldColumns_(total, part, 1, n);
-    double* t = reinterpret_cast<double*>(total);
-    const double* p = reinterpret_cast<const double*>(part);
-    for (size_t i = 0; i < n; i++) {
-      switch (reducer_) {
-        case Reducer::Sum: t[i] += p[i]; break;
-        case Reducer::Max: t[i] = t[i] > p[i] || t[i] != t[i] ? t[i] : p[i]; break;
-        default: t[i] = t[i] < p[i] || t[i] != t[i] ? t[i] : p[i];
-      }
-    }
   }
 
   // Short contiguous outputs: a tile holds several.
@@ -273,7 +264,7 @@ class Reduce final : public PreparedStep {
       const int64_t rows = std::min(program_.tileRows(), end - row);
       const void* value = program_.run(frame, memory.buffers, {row, rows, 0, program_.columns()});
       char* part = partials(memory, slot);
-      foldRows_(part, value, static_cast<size_t>(rows), static_cast<size_t>(program_.columns()));
+      folding_.foldRows(part, value, static_cast<size_t>(rows), static_cast<size_t>(program_.columns()));
       for (int64_t r = 0; r < rows; r++) {
         writeOne(memory, offsetOf(row + r, arrangement_.keptSizes.size()), part + static_cast<size_t>(r) * partialBytes_);
       }
@@ -310,20 +301,12 @@ class Reduce final : public PreparedStep {
     const int64_t stride = arrangement_.outputStrides.back();
     int64_t offset = offsetOf(unit / stretches_, axes - 1) + unit % stretches_ * kTile * stride;
     if (stride == 1) {
-      const void* from = partial;
-      narrow_(static_cast<char*>(memory.buffers[output_.buffer]) + static_cast<size_t>(offset) * bytes_, &from,
-              static_cast<size_t>(width));
+      folding_.narrow(static_cast<char*>(memory.buffers[output_.buffer]) + static_cast<size_t>(offset) * bytes_,
+                      partial, static_cast<size_t>(width));
       return;
     }
     for (int64_t c = 0; c < width; c++, offset += stride) {
       writeOne(memory, offset, partial + static_cast<size_t>(c) * partialBytes_);
-    }
-  }
-
-  void zero(const RunMemory& memory) const {
-    const char nothing[8] = {};
-    for (int64_t unit = 0; unit < kept_; unit++) {
-      writeOne(memory, offsetOf(unit, arrangement_.keptSizes.size()), nothing);
     }
   }
 
@@ -367,8 +350,7 @@ class Reduce final : public PreparedStep {
   TileProgram program_;
   View output_;
   DType dtype_;
-  ElementwiseFn combine_ = nullptr, widen_ = nullptr, narrow_ = nullptr;  // to and from partial results
-  FoldColumnsFn foldColumns_ = nullptr, foldRows_ = nullptr;
+  Folding folding_;
   size_t bytes_ = 4, partialBytes_ = 8, frameBytes_ = 0;
   int64_t kept_ = 0, reduced_ = 0;
   int64_t units_ = 0, width_ = 1, rowsPerUnit_ = 1, stretches_ = 1, tilesPerUnit_ = 1;
@@ -376,7 +358,29 @@ class Reduce final : public PreparedStep {
   bool whole_ = false, splitChunks_ = false;
 };
 
+// A reduction that keeps the rows of a strip.
+class ReduceRows final : public StripPart {
+ public:
+  ReduceRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t rows)
+      : reduce_(plan, step, kernels, true), perRow_(reduce_.kept() / rows) {
+    scratchBytes = reduce_.slotBytes;
+  }
+  void run(const PartMemory& memory, const Rows& rows) const override {
+    const RunMemory own{memory.buffers, nullptr, memory.scratch, 0, 1};
+    if (reduce_.nothingReduced()) reduce_.zero(own, rows.first * perRow_, rows.end * perRow_);
+    else reduce_.units(own, 0, rows.first * perRow_, rows.end * perRow_);
+  }
+
+ private:
+  Reduce reduce_;
+  int64_t perRow_;
+};
+
 }  // namespace
+
+std::unique_ptr<StripPart> prepareReduceRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t rows) {
+  return std::make_unique<ReduceRows>(plan, step, kernels, rows);
+}
 
 std::unique_ptr<PreparedStep> prepareReduce(const Plan& plan, const Step& step, const Kernels& kernels) {
   return std::make_unique<Reduce>(plan, step, kernels);

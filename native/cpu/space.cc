@@ -22,6 +22,13 @@ Space Space::of(const std::vector<int64_t>& shape, const Expression& expression,
   return space;
 }
 
+Space Space::unit(size_t references) {
+  Space space;
+  space.sizes = {1};
+  space.strides.assign(references, {0.0});
+  return space;
+}
+
 Space Space::axes(size_t begin, size_t end) const {
   const auto part = [&](const auto& list) {
     return typename std::decay<decltype(list)>::type(list.begin() + static_cast<std::ptrdiff_t>(begin),

@@ -19,6 +19,7 @@ struct Space {
 
   // References in the order: loads and indexes of the expression as they come, then its outputs if asked.
   static Space of(const std::vector<int64_t>& shape, const Expression& expression, bool withOutputs);
+  static Space unit(size_t references);             // one axis of one element
   Space axes(size_t begin, size_t end) const;       // a part of the axes
   void append(const Space& inner);                  // more axes inside of these
   void moveAxis(size_t from, size_t to);
@@ -61,7 +62,7 @@ class TileProgram {
   Frame begin(char* memory, Pointers buffers) const;
 
   // Runs one tile: rows and columns as given by tile(), or any part of rows (whole rows if more than one,
-  // unless an accumulator block of `accumulatorStride` is narrower: see gemm.cc).
+  // unless an accumulator block of `accumulatorStride` is narrower: see matmul.cc).
   // Returns the tile of value `wanted` (outputs are written if the program has them).
   const void* run(Frame& frame, Pointers buffers, const TileShape& tile, const void* accumulator = nullptr,
                   int64_t accumulatorStride = 0) const;

@@ -1,0 +1,216 @@
+import { byteSize } from "../tensor/dtype.js";
+import { sizeOf } from "../tensor/shape.js";
+import { buffersOf, placeBuffers, planMemory, writtenBy } from "./memory.js";
+import type {
+  BufferSpec,
+  Expression,
+  Plan,
+  ReduceStep,
+  Step,
+  StripPart,
+  StrippedPlan,
+  StripStep,
+  View,
+} from "./plan.js";
+
+/**
+ * Strip mining. The steps of a training step mostly run over the same rows, the samples of a batch: layer after
+ * layer, forwards and backwards. Step by step, every activation goes out to memory and comes back. In a strip they
+ * run one after another for a block of rows that fits the cache, and then for the next block:
+ *
+ * - a step by rows computes the rows of its output from the same rows of what the strip computed before;
+ * - a step that sums over the rows (a weight's gradient, a loss) adds the block to its partial sum; the partial sums
+ *   of fixed chunks of rows are added, in order, when all rows are done.
+ *
+ * A temporary that only the strip touches is then as long as a block, not as the batch.
+ */
+export function stripMine(plan: Plan): StrippedPlan {
+  const buffers = [...plan.buffers];
+  const steps = stripSteps(plan.steps, buffers);
+  return { ...plan, ...planMemory(buffers, steps), steps };
+}
+
+/** Fewer rows than this are not worth a strip. */
+const fewestRows = 256;
+/** What a block's temporaries may take: a part of a core's second cache, beside the weights. */
+const blockBytes = 512 * 1024;
+const largestBlock = 64;
+const smallestBlock = 16;
+/** Partial sums of all chunks together. */
+const partialBytes = 16 * 1024 * 1024;
+const blocksPerChunk = 4;
+const mostChunks = 64;
+
+/** Finds strips, those with most work first; what comes before and after one is searched again. */
+function stripSteps(steps: readonly Step[], buffers: BufferSpec[]): (Step | StripStep)[] {
+  for (const rows of candidates(steps)) {
+    const division = divide(steps, rows, buffers);
+    const strip = makeStrip(rows, division, buffers);
+    if (strip !== undefined)
+      return [...stripSteps(division.before, buffers), strip, ...stripSteps(division.after, buffers)];
+  }
+  return [...steps];
+}
+
+/** Numbers of rows, those with the most arithmetic first. */
+function candidates(steps: readonly Step[]): number[] {
+  const work = new Map<number, number>();
+  for (const step of steps) {
+    if (step.kind !== "matmul" || step.batch.length > 0) continue;
+    for (const rows of new Set([step.m, step.k]))
+      work.set(rows, (work.get(rows) ?? 0) + step.m * step.n * step.k);
+  }
+  return [...work.entries()]
+    .filter(([rows]) => rows >= fewestRows)
+    .sort((a, b) => b[1] - a[1] || b[0] - a[0])
+    .map(([rows]) => rows);
+}
+
+/** The step as a part of a strip of so many rows, when it has them where a part must. */
+function partOf(step: Step, rows: number): StripPart | undefined {
+  if ("shape" in step && step.shape.includes(0)) return undefined;
+  switch (step.kind) {
+    case "map":
+      return step.shape[0] === rows ? { role: "rows", step } : undefined;
+    case "matmul":
+      if (step.batch.length > 0 || step.m * step.n * step.k === 0) return undefined;
+      return step.m === rows ? { role: "rows", step } : step.k === rows ? { role: "sum", step } : undefined;
+    case "reduce": {
+      const kept = keptShape(step);
+      if (kept[0] === rows) return { role: "rows", step };
+      const vector = kept.filter((n) => n !== 1).length <= 1;
+      const sums = step.reducer !== "argmax" && step.reducer !== "argmin" && vector;
+      return sums && step.shape[kept.length] === rows ? { role: "sum", step } : undefined;
+    }
+    default:
+      return undefined;
+  }
+}
+
+const keptShape = ({ shape, reducedRank }: ReduceStep) => shape.slice(0, shape.length - reducedRank);
+
+/** What a step reads or writes through a view: with the axis of the rows in it, or none where each row may need all. */
+interface Reference {
+  readonly view: View;
+  readonly shape: readonly number[];
+  readonly axis: number | undefined;
+}
+
+function references({ step, role }: StripPart): { reads: Reference[]; writes: Reference[] } {
+  if (step.kind === "matmul") {
+    const shape = [step.m, step.n];
+    const sum = role === "sum";
+    return {
+      reads: [
+        { view: step.a, shape: [step.m, step.k], axis: sum ? 1 : 0 },
+        { view: step.b, shape: [step.k, step.n], axis: sum ? 0 : undefined },
+        // The expression of a sum runs when it is complete, and the rows are gone.
+        ...loadsOf(step.expression).map((view) => ({ view, shape, axis: sum ? undefined : 0 })),
+      ],
+      writes: step.expression.outputs.map(({ view }) => ({ view, shape, axis: sum ? undefined : 0 })),
+    };
+  }
+  const { shape, expression } = step;
+  const kept = step.kind === "reduce" ? keptShape(step) : shape;
+  const axis = role === "sum" ? kept.length : 0;
+  return {
+    reads: loadsOf(expression).map((view) => ({ view, shape, axis })),
+    writes: expression.outputs.map(({ view }) => ({
+      view,
+      shape: kept,
+      axis: role === "sum" ? undefined : 0,
+    })),
+  };
+}
+
+function loadsOf({ instructions }: Expression): View[] {
+  return instructions.flatMap((i) => (i.op === "load" ? [i.view] : []));
+}
+
+/** Whether row r of a reference lies in row r of its buffer, a dense array of `rows` rows. */
+function staysInRow({ view, shape, axis }: Reference, size: number, rows: number): boolean {
+  if (axis === undefined || size % rows !== 0 || view.strides[axis] !== size / rows) return false;
+  let [low, high] = [view.offset, view.offset];
+  shape.forEach((n, i) => {
+    if (i === axis) return;
+    const reach = (n - 1) * view.strides[i]!;
+    if (reach < 0) low += reach;
+    else high += reach;
+  });
+  return low >= 0 && high < size / rows;
+}
+
+interface Division {
+  readonly before: Step[];
+  readonly inside: StripPart[];
+  readonly after: Step[];
+}
+
+/** Divides steps, in order, into those inside of a strip, those that need it, and those that go before it. */
+function divide(steps: readonly Step[], rows: number, buffers: readonly BufferSpec[]): Division {
+  const division: Division = { before: [], inside: [], after: [] };
+  /** Buffers written row by row inside. */
+  const ready = new Set<number>();
+  /** Buffers that are complete only after the strip. */
+  const late = new Set<number>();
+
+  const fits = (part: StripPart): boolean => {
+    const { reads, writes } = references(part);
+    const stays = (r: Reference) => staysInRow(r, buffers[r.view.buffer]!.size, rows);
+    return (
+      reads.every((r) => !ready.has(r.view.buffer) || stays(r)) &&
+      (part.role === "sum" || writes.every(stays))
+    );
+  };
+  for (const step of steps) {
+    const touched = buffersOf(step);
+    const part = partOf(step, rows);
+    let written = late;
+    if (touched.some((buffer) => late.has(buffer))) division.after.push(step);
+    else if (part !== undefined && fits(part)) {
+      division.inside.push(part);
+      if (part.role === "rows") written = ready;
+    } else if (touched.some((buffer) => ready.has(buffer))) division.after.push(step);
+    else {
+      division.before.push(step);
+      continue;
+    }
+    for (const buffer of writtenBy(step)) written.add(buffer);
+  }
+  return division;
+}
+
+/** The strip of these steps; undefined where it would gain nothing. Makes its temporaries local in `buffers`. */
+function makeStrip(
+  rows: number,
+  { before, inside, after }: Division,
+  buffers: BufferSpec[],
+): StripStep | undefined {
+  if (inside.length < 2) return undefined;
+  const outside = new Set([...before, ...after].flatMap(buffersOf));
+  const steps = inside.map(({ step }) => step);
+  const sums = inside.filter(({ role }) => role === "sum").map(({ step }) => step);
+  const whole = new Set(sums.flatMap(writtenBy));
+  const local = [...new Set(steps.flatMap(buffersOf))].filter(
+    (id) => buffers[id]!.kind === "temporary" && !outside.has(id) && !whole.has(id),
+  );
+  if (local.length === 0) return undefined;
+  const rowBytes = (id: number) => (buffers[id]!.size / rows) * byteSize(buffers[id]!.dtype);
+
+  let block = largestBlock;
+  let placed = placeBuffers(local, steps, (id) => rowBytes(id) * block);
+  while (placed.bytes > blockBytes && block > smallestBlock) {
+    block /= 2;
+    placed = placeBuffers(local, steps, (id) => rowBytes(id) * block);
+  }
+  if (placed.bytes > blockBytes) return undefined;
+
+  const sumBytes = sums.reduce((bytes, step) => bytes + 8 * resultSize(step), 1);
+  const chunks = Math.min(mostChunks, Math.ceil(partialBytes / sumBytes));
+  const chunk = Math.max(block * blocksPerChunk, Math.ceil(rows / chunks / block) * block);
+  for (const id of local) buffers[id] = { ...buffers[id]!, kind: "local", offset: placed.offsets.get(id)! };
+  return { kind: "strip", rows, block, chunk, localBytes: placed.bytes, parts: inside };
+}
+
+const resultSize = (step: StripPart["step"]): number =>
+  step.kind === "matmul" ? step.m * step.n : step.kind === "reduce" ? sizeOf(keptShape(step)) : 0;

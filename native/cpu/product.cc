@@ -1,0 +1,150 @@
+#include "product.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace fluxion {
+namespace {
+
+constexpr int64_t kPackDepth = 512;
+constexpr int64_t kFewColumns = 4;
+constexpr int64_t kPackedRows = 96;  // rows of A that are packed at a time, a multiple of every mr
+
+int64_t ceilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+Product::Product(const Step& step, const Kernels& kernels, int64_t depth, bool whole)
+    : m_(step.m), n_(step.n), k_(step.k), batch_(step.shape), a_(step.a), b_(step.b), bytes_(byteSize(step.dtype)),
+      kernel_(kernels.gemm[static_cast<int>(step.dtype)]), copy_(kernels.copy[bytes_]), depth_(depth) {
+  const size_t rank = batch_.size();
+  aRow_ = a_.strides[rank];
+  aDepth_ = a_.strides[rank + 1];
+  bDepth_ = b_.strides[rank];
+  bColumn_ = b_.strides[rank + 1];
+  const bool narrow = n_ <= kFewColumns && m_ > kFewColumns;
+  dot_ = whole && narrow && k_ >= 32 && aDepth_ == 1;
+  if (narrow && !dot_ && aRow_ == 1) {  // C^T = B^T A^T
+    transposed_ = true;
+    std::swap(a_, b_);
+    std::swap(m_, n_);
+    std::swap(aRow_, bColumn_);
+    std::swap(aDepth_, bDepth_);
+  }
+  rowMajor_ = aDepth_ == 1;
+  // Rows a multiple of half a page apart fall into one set of the L1 cache.
+  const bool conflict = aRow_ * static_cast<int64_t>(bytes_) % 2048 == 0 && aRow_ != 0;
+  packA_ = !dot_ && (rowMajor_ ? conflict && n_ > kernel_.nr : aRow_ != 1);
+  panels_ = ceilDivide(n_, kernel_.nr);
+  edgeBytes_ = roundUpToLine(static_cast<size_t>(kMaxMicroRows * kernel_.nr) * bytes_);
+  scratchBytes_ = edgeBytes_ + (packA_ ? static_cast<size_t>((kPackedRows + kMaxMicroRows) * depth_) * bytes_ : 0);
+}
+
+const char* Product::operand(Pointers buffers, const View& view, int64_t batch) const {
+  return static_cast<const char*>(buffers[view.buffer]) + batchOffset(view, batch) * static_cast<int64_t>(bytes_);
+}
+
+int64_t Product::batchOffset(const View& view, int64_t batch) const {
+  int64_t offset = view.offset;
+  for (size_t axis = batch_.size(); axis-- > 0;) {
+    offset += batch % batch_[axis] * view.strides[axis];
+    batch /= batch_[axis];
+  }
+  return offset;
+}
+
+bool Product::packsAs(const Product& other) const {
+  return b_.buffer == other.b_.buffer && b_.offset == other.b_.offset && b_.strides == other.b_.strides &&
+         k_ == other.k_ && n_ == other.n_ && dot_ == other.dot_ && transposed_ == other.transposed_ &&
+         batch_ == other.batch_ && kernel_.nr == other.kernel_.nr;
+}
+
+size_t Product::packedBytes(int64_t depth) const {
+  const double columns = static_cast<double>(dot_ ? n_ : panels_ * kernel_.nr);
+  return roundUpToLine(checkedBytes(static_cast<double>(depth) * columns * static_cast<double>(bytes_)));
+}
+
+int64_t Product::packTasks(int64_t from, int64_t to) const {
+  return dot_ || to <= from ? 1 : panels_ * ceilDivide(to - from, kPackDepth);
+}
+
+void Product::pack(Pointers buffers, int64_t batch, int64_t from, int64_t to, int64_t task, char* packed) const {
+  if (to <= from) return;
+  const char* b = operand(buffers, b_, batch);
+  const int64_t bytes = static_cast<int64_t>(bytes_), depth = to - from;
+  if (dot_) return copy_(packed, depth, 1, b + from * bDepth_ * bytes, bColumn_, bDepth_, n_, depth);
+  const int64_t panel = task % panels_, first = task / panels_ * kPackDepth, col = panel * kernel_.nr;
+  kernel_.packPanel(packed + (panel * depth + first) * kernel_.nr * bytes,
+                    b + ((from + first) * bDepth_ + col * bColumn_) * bytes, bDepth_, bColumn_,
+                    std::min(kPackDepth, depth - first), std::min<int64_t>(kernel_.nr, n_ - col));
+}
+
+void Product::packAll(Pointers buffers, int64_t batch, int64_t from, int64_t to, char* packed) const {
+  const int64_t tasks = packTasks(from, to);
+  for (int64_t task = 0; task < tasks; task++) pack(buffers, batch, from, to, task, packed);
+}
+
+void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Depth& depth,
+                       const char* packed, char* c, int64_t ldc, bool accumulate) const {
+  const int64_t bytes = static_cast<int64_t>(bytes_);
+  if (depth.from >= depth.to) {
+    if (accumulate) return;
+    for (int64_t r = 0; r < block.rows; r++) {
+      std::memset(c + r * ldc * bytes, 0, static_cast<size_t>(block.cols * bytes));
+    }
+    return;
+  }
+  const char* a = operand(buffers, a_, batch);
+  if (dot_) {
+    for (int64_t r = 0; r < block.rows; r++) {
+      kernel_.dot(k_, a + (block.row + r) * aRow_ * bytes, packed, n_, c + r * ldc * bytes);
+    }
+    return;
+  }
+  const int64_t nr = kernel_.nr, mr = kernel_.mr, packedDepth = depth.packedTo - depth.packedFrom;
+  char* edge = scratch;
+  char* left = scratch + edgeBytes_;
+  for (int64_t row0 = 0; row0 < block.rows; row0 += kPackedRows) {
+    const int64_t rowsHere = std::min(kPackedRows, block.rows - row0);
+    for (int64_t k0 = depth.from; k0 < depth.to; k0 += depth_) {
+      const int64_t length = std::min(depth_, depth.to - k0);
+      const bool add = accumulate || k0 > depth.from;
+      const char* origin = a + ((block.row + row0) * aRow_ + k0 * aDepth_) * bytes;
+      if (packA_) packRows(origin, rowsHere, length, left);
+      for (int64_t col = 0; col < block.cols; col += nr) {
+        const char* panel =
+            packed + ((block.col + col) / nr * packedDepth + (k0 - depth.packedFrom)) * nr * bytes;
+        const int64_t cols = std::min(nr, block.cols - col);
+        for (int64_t row = 0; row < rowsHere; row += mr) {
+          const int64_t rows = std::min(mr, rowsHere - row);
+          const char* strip = packA_ ? left + row * length * bytes : origin + row * aRow_ * bytes;
+          const MicroFn micro = packA_ || !rowMajor_ ? kernel_.columnMajor[rows] : kernel_.rowMajor[rows];
+          const int64_t stride = packA_ ? mr : rowMajor_ ? aRow_ : aDepth_;
+          char* target = c + ((row0 + row) * ldc + col) * bytes;
+          if (cols == nr) {
+            micro(length, strip, stride, panel, target, ldc, add);
+            continue;
+          }
+          // Fewer columns than the kernel writes: by way of a full tile.
+          const size_t width = static_cast<size_t>(cols * bytes);
+          if (add) {
+            for (int64_t r = 0; r < rows; r++) std::memcpy(edge + r * nr * bytes, target + r * ldc * bytes, width);
+          }
+          micro(length, strip, stride, panel, edge, nr, add);
+          for (int64_t r = 0; r < rows; r++) std::memcpy(target + r * ldc * bytes, edge + r * nr * bytes, width);
+        }
+      }
+    }
+  }
+}
+
+// Strips of mr rows, each [depth][mr].
+void Product::packRows(const char* a, int64_t rows, int64_t depth, char* left) const {
+  const int64_t bytes = static_cast<int64_t>(bytes_), mr = kernel_.mr;
+  for (int64_t row = 0; row < rows; row += mr) {
+    copy_(left + row * depth * bytes, mr, 1, a + row * aRow_ * bytes, aDepth_, aRow_, depth, std::min(mr, rows - row));
+  }
+}
+
+}  // namespace fluxion
