@@ -10,7 +10,7 @@ namespace FLUXION_ISA_NAMESPACE {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kRows = 12;
+constexpr int kVectorBytes = 64, kRows = 8;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32, kRows = 6;
 #elif defined(__aarch64__)
@@ -27,23 +27,19 @@ struct Simd {
   static constexpr int columns = lanes * kVectors;
 };
 
-// A is read through `Groups` pointers, three rows each, because p, p + s and p + 2 s are addressing modes:
-// a pointer for each of 12 rows would not fit the integer registers.
+// C = A B, or C += A B: then the product is summed on its own and added at the end, so that nothing waits for C.
+//
+// A is read through a pointer for each three rows, because p, p + s and p + 2 s are addressing modes: a pointer
+// for every row would not fit the integer registers.
 template <class T, int Rows, bool RowMajor>
-void micro(int64_t k, const void* av, int64_t stride, const void* bv, void* cv, int64_t ldc, bool accumulate) {
+void micro(int64_t k, const void* av, int64_t stride, const void* bv, int64_t bStride, void* cv, int64_t ldc,
+           bool accumulate) {
   using V = typename Simd<T>::Vector;
   constexpr int lanes = Simd<T>::lanes;
   constexpr int groups = (Rows + 2) / 3;
   const T* b = static_cast<const T*>(bv);
   T* c = static_cast<T*>(cv);
-  V sum[Rows][kVectors];
-#pragma GCC unroll 16
-  for (int i = 0; i < Rows; i++) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kVectors; j++) {
-      sum[i][j] = accumulate ? *reinterpret_cast<const V*>(c + i * ldc + j * lanes) : V{};
-    }
-  }
+  V sum[Rows][kVectors] = {};
   const T* a[groups];
 #pragma GCC unroll 8
   for (int g = 0; g < groups; g++) a[g] = static_cast<const T*>(av) + (RowMajor ? 3 * g * stride : 3 * g);
@@ -51,7 +47,7 @@ void micro(int64_t k, const void* av, int64_t stride, const void* bv, void* cv, 
     V right[kVectors];
 #pragma GCC unroll 2
     for (int j = 0; j < kVectors; j++) right[j] = *reinterpret_cast<const V*>(b + j * lanes);
-    b += Simd<T>::columns;
+    b += bStride;
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; i++) {
       const T left = a[i / 3][RowMajor ? (i % 3) * stride : i % 3];
@@ -69,7 +65,10 @@ void micro(int64_t k, const void* av, int64_t stride, const void* bv, void* cv, 
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; i++) {
 #pragma GCC unroll 2
-    for (int j = 0; j < kVectors; j++) *reinterpret_cast<V*>(c + i * ldc + j * lanes) = sum[i][j];
+    for (int j = 0; j < kVectors; j++) {
+      V* const target = reinterpret_cast<V*>(c + i * ldc + j * lanes);
+      *target = accumulate ? *target + sum[i][j] : sum[i][j];
+    }
   }
 }
 

@@ -24,9 +24,9 @@ using CopyFn = void (*)(void* dst, int64_t dstRow, int64_t dstCol, const void* s
 // partial[c] = partial[c] (op) x[r * cols + c], for all r in order.
 using FoldColumnsFn = void (*)(void* partial, const void* x, size_t rows, size_t cols);
 
-// C[rows x nr] (+)= A[rows x k] B[k x nr]: B is a packed panel; A has one unit stride.
-// aStride: of rows when A is row-major, of k otherwise, in elements.
-using MicroFn = void (*)(int64_t k, const void* a, int64_t aStride, const void* b, void* c, int64_t ldc,
+// C[rows x nr] (+)= A[rows x k] B[k x nr]; A has one unit stride, the rows of B and C are dense.
+// aStride: of rows when A is row-major, of k otherwise; bStride, ldc: of rows; in elements.
+using MicroFn = void (*)(int64_t k, const void* a, int64_t aStride, const void* b, int64_t bStride, void* c, int64_t ldc,
                          bool accumulate);
 // c[n] = sum over k of a[k] bt[n][k]: few columns, both contiguous along k.
 using DotFn = void (*)(int64_t k, const void* a, const void* bt, int64_t columns, void* c);

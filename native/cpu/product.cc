@@ -9,6 +9,7 @@ namespace {
 
 constexpr int64_t kPackDepth = 512;
 constexpr int64_t kFewColumns = 4;
+constexpr int64_t kHotBytes = 8192;
 constexpr int64_t kPackedRows = 96;  // rows of A that are packed at a time, a multiple of every mr
 
 int64_t ceilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -52,6 +53,11 @@ int64_t Product::batchOffset(const View& view, int64_t batch) const {
     batch /= batch_[axis];
   }
   return offset;
+}
+
+int64_t Product::hotRows(int64_t cols) const {
+  const int64_t rows = kHotBytes / static_cast<int64_t>(bytes_) / std::max<int64_t>(1, cols);
+  return std::max<int64_t>(1, rows / kernel_.mr) * kernel_.mr;
 }
 
 bool Product::packsAs(const Product& other) const {
@@ -103,6 +109,8 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
     return;
   }
   const int64_t nr = kernel_.nr, mr = kernel_.mr, packedDepth = depth.packedTo - depth.packedFrom;
+  const char* b = packed == nullptr ? operand(buffers, b_, batch) : nullptr;
+  const int64_t bStride = packed == nullptr ? bDepth_ : nr;
   char* edge = scratch;
   char* left = scratch + edgeBytes_;
   for (int64_t row0 = 0; row0 < block.rows; row0 += kPackedRows) {
@@ -114,7 +122,8 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
       if (packA_) packRows(origin, rowsHere, length, left);
       for (int64_t col = 0; col < block.cols; col += nr) {
         const char* panel =
-            packed + ((block.col + col) / nr * packedDepth + (k0 - depth.packedFrom)) * nr * bytes;
+            packed == nullptr ? b + (k0 * bDepth_ + block.col + col) * bytes
+                              : packed + ((block.col + col) / nr * packedDepth + (k0 - depth.packedFrom)) * nr * bytes;
         const int64_t cols = std::min(nr, block.cols - col);
         for (int64_t row = 0; row < rowsHere; row += mr) {
           const int64_t rows = std::min(mr, rowsHere - row);
@@ -123,7 +132,7 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
           const int64_t stride = packA_ ? mr : rowMajor_ ? aRow_ : aDepth_;
           char* target = c + ((row0 + row) * ldc + col) * bytes;
           if (cols == nr) {
-            micro(length, strip, stride, panel, target, ldc, add);
+            micro(length, strip, stride, panel, bStride, target, ldc, add);
             continue;
           }
           // Fewer columns than the kernel writes: by way of a full tile.
@@ -131,7 +140,7 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
           if (add) {
             for (int64_t r = 0; r < rows; r++) std::memcpy(edge + r * nr * bytes, target + r * ldc * bytes, width);
           }
-          micro(length, strip, stride, panel, edge, nr, add);
+          micro(length, strip, stride, panel, bStride, edge, nr, add);
           for (int64_t r = 0; r < rows; r++) std::memcpy(target + r * ldc * bytes, edge + r * nr * bytes, width);
         }
       }

@@ -1,7 +1,7 @@
 // The arithmetic of a matrix product: C = A B by blocks, without where C goes and what follows.
 //
-// B is packed into panels of nr columns, which the micro-kernel reads in order; the rows of A are taken where they
-// lie, if one of their strides is 1. Where C has so few columns that a panel would be mostly padding, dot products
+// B is packed into panels of nr columns, which the micro-kernel reads in order (or is taken where it lies, when it is
+// used once); the rows of A are taken where they lie, if one of their strides is 1. Where C has so few columns that a panel would be mostly padding, dot products
 // take its place (A contiguous along k), or A and B swap sides (A contiguous along m): then what is computed is the
 // transpose, and `transposed` says so.
 #pragma once
@@ -35,7 +35,13 @@ class Product {
   void pack(Pointers buffers, int64_t batch, int64_t from, int64_t to, int64_t task, char* packed) const;
   void packAll(Pointers buffers, int64_t batch, int64_t from, int64_t to, char* packed) const;
 
-  // C block (+)= A[rows, from .. to] B[from .. to, columns]. `packed` holds B[packedFrom .. packedTo].
+  // Whether B can be read unpacked, as whole panels of dense rows.
+  bool dense() const { return !dot_ && bColumn_ == 1 && n_ % kernel_.nr == 0; }
+  // Rows of C whose block stays in the L1 cache with what is made of it, a multiple of the micro-kernel's.
+  int64_t hotRows(int64_t cols) const;
+
+  // C block (+)= A[rows, from .. to] B[from .. to, columns]. `packed` holds B[packedFrom .. packedTo], or is null:
+  // then B is read as it lies.
   struct Depth {
     int64_t from, to, packedFrom, packedTo;
   };

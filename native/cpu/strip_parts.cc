@@ -154,24 +154,29 @@ class ReduceSum final : public StripPart {
   size_t frameBytes_ = 0;
 };
 
-constexpr int64_t kDepth = 256;
+// A panel this deep is read again and again from the second cache, at full speed.
+constexpr int64_t kDepth = 512;
 
 class ProductRows final : public StripPart {
  public:
   ProductRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t block)
       : product_(step, kernels, kDepth), expression_(plan, step, product_, kernels) {
+    rowsAtOnce_ = product_.transposed() || product_.k() > kDepth ? block : std::min(block, product_.hotRows(step.n));
+    const int64_t elements = rowsAtOnce_ * step.n;
     expressionAt_ = product_.scratchBytes();
-    blockAt_ = expressionAt_ + expression_.scratchBytes(block * step.n);
-    scratchBytes = blockAt_ + roundUpToLine(static_cast<size_t>(block * step.n) * product_.elementBytes());
+    blockAt_ = expressionAt_ + expression_.scratchBytes(elements);
+    scratchBytes = blockAt_ + roundUpToLine(static_cast<size_t>(elements) * product_.elementBytes());
   }
 
   void run(const PartMemory& memory, const Rows& rows) const override {
     const int64_t k = product_.k();
-    const Block block = product_.transposed() ? Block{0, product_.m(), rows.first, rows.end - rows.first}
-                                              : Block{rows.first, rows.end - rows.first, 0, product_.n()};
     char* c = memory.scratch + blockAt_;
-    product_.multiply(memory.buffers, memory.scratch, 0, block, {0, k, 0, k}, memory.packed, c, block.cols, false);
-    expression_.run(memory.buffers, memory.scratch + expressionAt_, 0, block, c);
+    for (int64_t row = rows.first; row < rows.end; row += rowsAtOnce_) {
+      const int64_t count = std::min(rowsAtOnce_, rows.end - row);
+      const Block block = product_.transposed() ? Block{0, product_.m(), row, count} : Block{row, count, 0, product_.n()};
+      product_.multiply(memory.buffers, memory.scratch, 0, block, {0, k, 0, k}, memory.packed, c, block.cols, false);
+      expression_.run(memory.buffers, memory.scratch + expressionAt_, 0, block, c);
+    }
   }
 
   const Product* product() const override { return &product_; }
@@ -179,6 +184,7 @@ class ProductRows final : public StripPart {
  private:
   Product product_;
   ProductExpression expression_;
+  int64_t rowsAtOnce_ = 1;
   size_t expressionAt_ = 0, blockAt_ = 0;
 };
 
@@ -200,8 +206,8 @@ class ProductSum final : public StripPart {
 
   void run(const PartMemory& memory, const Rows& rows) const override {
     if (area_ == 0) return;
-    char* packed = memory.scratch + packedAt_;
-    product_.packAll(memory.buffers, 0, rows.first, rows.end, packed);
+    char* packed = product_.dense() ? nullptr : memory.scratch + packedAt_;
+    if (packed != nullptr) product_.packAll(memory.buffers, 0, rows.first, rows.end, packed);
     product_.multiply(memory.buffers, memory.scratch, 0, {0, product_.m(), 0, product_.n()},
                       {rows.first, rows.end, rows.first, rows.end}, packed, partial(memory, rows.chunk), product_.n(),
                       !rows.opensChunk);
