@@ -1,8 +1,11 @@
 import * as fx from "fluxion";
+import { setThreads, threads as threadsInUse } from "#lib/backend/cpu.js";
 import { backendOf } from "#lib/backend/index.js";
-import type { Row } from "./index.js";
-import { alternate, bestTorch, type Side } from "./measure.js";
-import type { Setting } from "./peers/torch.js";
+import type { Bench } from "./bench.js";
+import { percent, threadsOf, time, times } from "./format.js";
+import { alternate, fastest, type Side, timed } from "./measure.js";
+import { torchSide } from "./peers/torch.js";
+import { ratio, type Summary, summarize } from "./statistics.js";
 
 interface Product {
   readonly m: number;
@@ -11,6 +14,17 @@ interface Product {
   readonly batch: number;
   /** Which side lies transposed in memory. */
   readonly transposed: "none" | "left" | "right";
+}
+
+/** One product on so many threads. */
+export interface GemmRow extends Product {
+  readonly name: string;
+  readonly threads: number;
+  readonly seconds: Summary;
+  /** Our share of the peak of multiply-adds, measured in the same rounds. */
+  readonly shareOfPeak: Summary;
+  /** OpenBLAS at its best, and its time over ours: above 1, ours is faster. */
+  readonly openblas?: { readonly setting: string; readonly seconds: Summary; readonly ratio: Summary };
 }
 
 const product = (m: number, k: number, n: number, rest: Partial<Product> = {}): Product => ({
@@ -31,37 +45,69 @@ const products: readonly Product[] = [
   product(4096, 128, 128, { transposed: "right" }),
   product(4096, 512, 512),
   product(512, 512, 512),
-  product(1024, 1024, 1024),
   product(64, 64, 64, { batch: 64 }),
 ];
 
-/** Operations in one turn of one side, roughly: enough that a turn is long beside the call itself. */
-const turnFlops = { cuda: 1e10, cpu: 4e8, typescript: 5e7 } as const;
+/** Left out of a quick run. */
+const largeProducts = [product(1024, 1024, 1024), product(2048, 2048, 2048)];
 
-export async function* benchGemm(
-  backends: readonly fx.BackendName[],
-  settings: readonly Setting[],
-  quick: boolean,
-): AsyncGenerator<Row> {
-  for (const shape of quick ? products.slice(0, 5) : products) {
-    const flops = 2 * shape.batch * shape.m * shape.k * shape.n;
-    const inner = (budget: number) => Math.max(1, Math.round(budget / flops));
-    const sides: Side[] = backends.map((name) => ours(name, shape, inner(turnFlops[name])));
-    if (settings.length > 0) {
-      const count = inner(turnFlops.cpu);
-      const { m, k, n, batch, transposed } = shape;
-      const work = { task: "gemm", m, k, n, batch, transposed, inner: count };
-      sides.push(await bestTorch(settings, [work], 5, count));
+/** Operations between two looks at the clock: some milliseconds, long beside a call. */
+const flopsAtOnce = 1e9;
+
+export async function benchGemm(bench: Bench): Promise<GemmRow[]> {
+  bench.print(
+    `  ${"m x k x n".padEnd(32)} ${"".padEnd(9)} ${"ours".padStart(13)}  ${"OpenBLAS".padStart(13)}  ` +
+      `OpenBLAS / ours  share of peak`,
+  );
+  const rows: GemmRow[] = [];
+  const before = threadsInUse();
+  try {
+    for (const shape of bench.quick ? products : [...products, ...largeProducts]) {
+      for (const threads of [1, 2]) {
+        bench.progress(`${nameOf(shape)}, ${threadsOf(threads)}`);
+        rows.push(await compare(bench, shape, threads));
+      }
     }
-    const name = `${shape.batch > 1 ? `${shape.batch} of ` : ""}${shape.m} x ${shape.k} x ${shape.n}`;
-    const note = shape.transposed === "none" ? "" : `, ${shape.transposed} side transposed`;
-    yield { section: "gemm", name: name + note, flops, timings: await alternate(sides, quick ? 3 : 9) };
+  } finally {
+    setThreads(before);
   }
+  return rows;
 }
 
-/** The product in a loop that writes it to the same place again and again, as PyTorch's side does. */
-function ours(name: fx.BackendName, shape: Product, inner: number): Side {
-  const { m, k, n, batch, transposed } = shape;
+async function compare(bench: Bench, shape: Product, threads: number): Promise<GemmRow> {
+  const flops = 2 * shape.batch * shape.m * shape.k * shape.n;
+  const inner = Math.max(1, Math.round(flopsAtOnce / flops));
+  const mine = ours(shape, threads, inner);
+  const theirs = await openblas(bench, shape, threads, inner);
+  const sides = [mine, bench.peak.floor(flops, threads), ...(theirs === undefined ? [] : [theirs])];
+  const [own, floor, peer] = await alternate(sides, bench.rounds);
+  const seconds = summarize(own!.turns);
+  const shareOfPeak = ratio(floor!.turns, own!.turns);
+  const name = nameOf(shape);
+  const row: GemmRow = { name, ...shape, threads, seconds, shareOfPeak };
+  const start = `  ${name.padEnd(32)} ${threadsOf(threads).padEnd(9)} ${time(seconds)}`;
+  const share = percent(shareOfPeak.median).padStart(6);
+  if (peer === undefined || peer.failed !== undefined) {
+    bench.print(`${start} ${"-".padStart(15)} ${"-".padStart(15)} ${share}${peer ? `  ${peer.failed}` : ""}`);
+    return row;
+  }
+  const result = {
+    setting: peer.label,
+    seconds: summarize(peer.turns),
+    ratio: ratio(peer.turns, own!.turns),
+  };
+  bench.print(`${start}  ${time(result.seconds)}  ${times(result.ratio)}  ${share}  (${peer.label})`);
+  return { ...row, openblas: result };
+}
+
+function nameOf({ m, k, n, batch, transposed }: Product): string {
+  const note = transposed === "none" ? "" : `, ${transposed} transposed`;
+  return `${batch > 1 ? `${batch} of ` : ""}${m} x ${k} x ${n}${note}`;
+}
+
+/** The product in a loop that writes it to the same place again and again, as the peer's side does. */
+function ours({ m, k, n, batch, transposed }: Product, threads: number, inner: number): Side {
+  setThreads(threads);
   const lead = batch > 1 ? [batch] : [];
   const key = fx.random.key(0);
   const left = fx.random.normal(key, transposed === "left" ? [...lead, k, m] : [...lead, m, k]);
@@ -72,17 +118,38 @@ function ours(name: fx.BackendName, shape: Product, inner: number): Side {
     const b = transposed === "right" ? fx.transpose(right, swap) : right;
     return { state: { c: fx.matmul(a, b) }, observed: [fx.zeros([])] };
   };
-  const loop = fx.compileLoop(step, { c: fx.zeros([...lead, m, n]) }, { backend: backendOf(name) });
+  const loop = fx.compileLoop(step, { c: fx.zeros([...lead, m, n]) }, { backend: backendOf("cpu") });
   return {
-    label: name,
-    async turn() {
-      const seconds: number[] = [];
-      for (let i = 0; i < 5; i++) {
-        const start = performance.now();
-        await loop.run(inner);
-        seconds.push((performance.now() - start) / 1000 / inner);
-      }
-      return seconds;
+    label: "ours",
+    turn() {
+      setThreads(threads);
+      return timed(3, inner, () => loop.run(inner));
     },
+    end: () => loop.dispose(),
   };
+}
+
+/** OpenBLAS on so many threads with the best of its kernels, called by PyTorch or directly. */
+async function openblas(
+  { peers, print, quick }: Bench,
+  shape: Product,
+  threads: number,
+  inner: number,
+): Promise<Side | undefined> {
+  if (peers.torch === undefined) return undefined;
+  const { m, k, n, batch, transposed } = shape;
+  const ways = peers.torch.settings
+    .filter((setting) => setting.threads === threads)
+    .flatMap((setting) =>
+      ["matmul", "sgemm"].map((way) => {
+        const work = { task: "gemm", way, m, k, n, batch, transposed, inner };
+        return torchSide(setting, work, way, 3, inner);
+      }),
+    );
+  try {
+    return await fastest(ways, !quick);
+  } catch (error) {
+    print(`  OpenBLAS cannot do ${nameOf(shape)}: ${(error as Error).message}`);
+    return undefined;
+  }
 }

@@ -1,83 +1,96 @@
-/** `npm run bench`: this library beside PyTorch, in one run, with the sides taking turns. See bench/README.md. */
-import { availableParallelism } from "node:os";
-import { parseArgs } from "node:util";
+/** `npm run bench`: this library beside its peers and the machine's limits. See bench/README.md. */
+import { availableParallelism, cpus } from "node:os";
 import * as fx from "fluxion";
+import { instructionSet } from "#lib/backend/cpu.js";
+import type { Bench } from "./bench.js";
+import { stopChildren } from "./children.js";
+import { FlagError, type Flags, help, readFlags, type SectionName } from "./flags.js";
 import { benchGemm } from "./gemm.js";
-import type { Timing } from "./measure.js";
-import { startTorch } from "./peers/torch.js";
+import { benchPeak, Peak, type PeakRow, printPeak } from "./peak.js";
+import { findPeers } from "./peers/index.js";
 import { benchSteps } from "./steps.js";
 
-const help = `Measures matrix products and training steps on each backend, beside PyTorch.
-
-usage: npm run bench -- [flags]
-
-  --quick      fewer rounds and shapes
-  --json FILE  also writes the figures to a file
-  --help       this text`;
-
-/** A piece of work with the times of all who did it. */
-export interface Row {
-  readonly section: "gemm" | "step";
-  readonly name: string;
-  /** Floating-point operations of the work, where they count. */
-  readonly flops?: number;
-  readonly timings: readonly Timing[];
+interface Section {
+  readonly title: string;
+  run(bench: Bench): Promise<unknown>;
 }
 
-async function main(flags: { quick?: boolean; json?: string }): Promise<void> {
-  const quick = flags.quick === true;
-  const backends = fx.backends().filter(({ available }) => available);
-  const torch = await startTorch();
-  try {
-    console.log(`Node ${process.version}, ${availableParallelism()} threads, backends ${names(backends)}`);
-    for (const { name, reason } of fx.backends().filter(({ available }) => !available))
-      console.log(`without ${name}: ${reason}`);
-    if ("missing" in torch) console.log(`without PyTorch: ${torch.missing}`);
-    else console.log(`beside ${torch.version}${torch.note === undefined ? "" : `; ${torch.note}`}`);
-    const settings = "missing" in torch ? [] : torch.settings;
-    const ratio = `${settings.length > 0 ? "PyTorch" : names(backends).at(-1)}'s time over this one's`;
-    const rows: Row[] = [];
-    console.log(`\nMatrix products, float32. Median, its spread, and ${ratio}.`);
-    for await (const row of benchGemm(names(backends), settings, quick)) rows.push(print(row));
-    console.log(
-      `\nTraining steps: MLP 4 x 128, batch 4096, Adam, every sample with r < t. Likewise ${ratio}.`,
-    );
-    for await (const row of benchSteps(names(backends), settings, quick)) rows.push(print(row));
-    if (flags.json !== undefined) {
-      const peers = "missing" in torch ? { missing: torch.missing } : { torch: torch.version };
-      const content = { node: process.version, threads: availableParallelism(), peers, rows };
-      await fx.io.writeFileAtomic(flags.json, `${JSON.stringify(content, undefined, 2)}\n`);
-    }
-  } finally {
-    if (!("missing" in torch)) torch.stop();
+const all: Readonly<Record<string, Section>> = {
+  peak: { title: "What the machine does at best", run: benchPeak },
+  gemm: { title: "Matrix products, float32", run: benchGemm },
+  steps: { title: "Training steps on the checkerboard", run: benchSteps },
+};
+
+/** What is written as data. */
+export interface Results {
+  readonly machine: Readonly<Record<string, string | number>>;
+  readonly quick: boolean;
+  readonly peers: Readonly<Record<string, string>>;
+  readonly peak: readonly PeakRow[];
+  readonly sections: Partial<{ readonly [Name in SectionName]: unknown }>;
+}
+
+async function main(flags: Flags): Promise<void> {
+  const started = performance.now();
+  const cpu = fx.backends().find(({ name }) => name === "cpu")!;
+  if (!cpu.available) throw new FlagError(`the bench measures the cpu addon, but ${cpu.reason}`);
+  const machine = {
+    processor: cpus()[0]?.model ?? "unknown",
+    threads: availableParallelism(),
+    instructionSet: instructionSet(),
+    node: process.version,
+  };
+  print(`${machine.processor}, ${machine.threads} threads, ${machine.instructionSet}, Node ${machine.node}`);
+  const withPeers = flags.only.some((name) => name === "gemm" || name === "steps");
+  const peers = withPeers ? await findPeers(flags.peers, print) : {};
+  const bench: Bench = {
+    quick: flags.quick,
+    rounds: flags.quick ? 3 : 11,
+    peers,
+    peak: new Peak(),
+    print,
+    progress,
+  };
+  const results: Record<string, unknown> = {};
+  for (const [i, name] of flags.only.entries()) {
+    const elapsed = Math.round((performance.now() - started) / 1000);
+    print(`\n[${i + 1}/${flags.only.length}, ${elapsed} s] ${all[name]!.title}`);
+    results[name] = await all[name]!.run(bench);
   }
-}
-
-function names(backends: readonly fx.BackendInfo[]): fx.BackendName[] {
-  return backends.map(({ name }) => name);
-}
-
-function print(row: Row): Row {
-  console.log(`  ${row.name}`);
-  for (const { label, median, spread, ratio } of row.timings) {
-    const rate = row.flops === undefined ? "" : `${(row.flops / median / 1e9).toFixed(1)} GFLOP/s`;
-    const compared = ratio === undefined ? "" : `${ratio.toFixed(2)}x`;
-    const time = `${(median * 1000).toPrecision(4)} ms`;
-    console.log(
-      `    ${label.padEnd(50)} ${time.padStart(10)} ±${(100 * spread).toFixed(0).padStart(2)} % ${rate.padStart(15)} ${compared.padStart(8)}`,
-    );
+  if (bench.peak.rows().length > 0 && flags.only.some((name) => name !== "peak")) {
+    print("\nThe machine's limits over the whole run");
+    printPeak(bench.peak, print);
   }
-  return row;
+  print(`\n${Math.round((performance.now() - started) / 1000)} s`);
 }
+
+const live = process.stderr.isTTY === true;
+
+function print(line: string): void {
+  if (live) process.stderr.write("\r\x1b[K");
+  console.log(line);
+}
+
+function progress(doing: string): void {
+  if (live) process.stderr.write(`\r\x1b[K${doing.slice(0, 100)}`);
+}
+
+process.on("exit", stopChildren);
+for (const [signal, status] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+] as const)
+  process.on(signal, () => process.exit(status));
 
 try {
-  const { values } = parseArgs({
-    options: { quick: { type: "boolean" }, json: { type: "string" }, help: { type: "boolean", short: "h" } },
-  });
-  if (values.help === true) console.log(help);
-  else await main(values);
+  const flags = readFlags(process.argv.slice(2));
+  if (flags === "help") print(help);
+  else await main(flags);
 } catch (error) {
-  if (!String((error as { code?: unknown }).code).startsWith("ERR_PARSE_ARGS")) throw error;
-  console.error(`${(error as Error).message}\nSee npm run bench -- --help`);
+  if (!(error instanceof FlagError)) throw error;
+  console.error(`${error.message}\nSee npm run bench -- --help`);
   process.exitCode = 2;
+} finally {
+  stopChildren();
 }

@@ -1,75 +1,93 @@
-import type { Setting, Work } from "./peers/torch.js";
-import { type Summary, summarize } from "./statistics.js";
+import { summarize } from "./statistics.js";
 
-/** Somebody who can do a piece of work; `turn` does it a few times and gives the seconds of each time. */
+/** Somebody who can do a piece of work. */
 export interface Side {
   readonly label: string;
-  turn(): Promise<number[]>;
+  /** Does the work a few times, and gives the seconds of one time. */
+  turn(): Promise<number>;
+  /** Most rounds that it takes part in: the slow ones are measured less often. Default: all. */
+  readonly rounds?: number;
+  /** Frees what the work needs; called after the last turn. */
+  end?(): void;
+  /** A peer, which may fail without ending the bench. */
+  readonly peer?: true;
+}
+
+/** What one side was measured at. */
+export interface Timed {
+  readonly label: string;
+  /** Seconds, one for each round. */
+  readonly turns: readonly number[];
+  /** Why a peer did not last. */
+  readonly failed?: string;
 }
 
 /** OpenBLAS's threads spin for some 30 ms after their work; a turn that began then would have a core less. */
 const rest = () => new Promise((resolve) => setTimeout(resolve, 80));
 
-/** The times of one side. */
-export interface Timing extends Summary {
-  readonly label: string;
-  /** How this side's time compares: the reference's median over this one's, so above 1 is faster than it. */
-  readonly ratio?: number;
-}
-
 /**
- * Lets the sides take turns, so that a change of the machine's mood meets all of them, and sums up each side's times.
- * The last side is the reference for the ratios when there are several.
+ * Lets the sides take turns, so that a change of the machine's mood meets all of them: ratios are taken within a
+ * round. A turn of each goes first, unmeasured.
  */
-export async function alternate(sides: readonly Side[], rounds: number): Promise<Timing[]> {
-  const seconds = sides.map((): number[] => []);
-  for (const side of sides) await side.turn();
-  for (let round = 0; round < rounds; round++)
+export async function alternate<const Sides extends readonly Side[]>(
+  sides: Sides,
+  rounds: number,
+): Promise<{ [i in keyof Sides]: Timed }> {
+  const turns = sides.map((): number[] => []);
+  const failed = new Map<Side, string>();
+  for (let round = -1; round < rounds; round++)
     for (const [i, side] of sides.entries()) {
+      if (failed.has(side) || round >= (side.rounds ?? rounds)) continue;
       await rest();
-      seconds[i]!.push(...(await side.turn()));
-    }
-  const summaries = seconds.map(summarize);
-  const reference = summaries.at(-1)!.median;
-  return sides.map(({ label }, i) => ({
-    label,
-    ...summaries[i]!,
-    ...(i < sides.length - 1 ? { ratio: reference / summaries[i]!.median } : {}),
-  }));
-}
-
-/**
- * PyTorch at the best of its settings and variants for this work.
- *
- * @param variants the work in the ways in which it may be asked
- * @param repeats times for each turn
- * @param scale how often each time does the work
- * @throws what PyTorch says when no setting can do it
- */
-export async function bestTorch(
-  settings: readonly Setting[],
-  variants: readonly Work[],
-  repeats: number,
-  scale: number,
-): Promise<Side> {
-  let best: { setting: Setting; work: Work; median: number } | undefined;
-  let failure: unknown;
-  for (const work of variants)
-    for (const setting of settings) {
       try {
-        await rest();
-        const { median } = summarize(await setting.process.measure(work, setting.threads, repeats));
-        if (best === undefined || median < best.median) best = { setting, work, median };
+        const seconds = await side.turn();
+        if (round >= 0) turns[i]!.push(seconds);
       } catch (error) {
-        failure = error;
+        if (!side.peer) throw error;
+        failed.set(side, (error as Error).message);
       }
     }
-  if (best === undefined) throw failure;
-  const { setting, work } = best;
-  const jvp = variants.length > 1 ? `, ${work["jvp"]} JVP` : "";
-  return {
-    label: `PyTorch (${setting.label}${jvp})`,
-    turn: async () =>
-      (await setting.process.measure(work, setting.threads, repeats)).map((seconds) => seconds / scale),
+  for (const side of sides) side.end?.();
+  return sides.map((side, i) => {
+    const reason = failed.get(side);
+    return { label: side.label, turns: turns[i]!, ...(reason === undefined ? {} : { failed: reason }) };
+  }) as { [i in keyof Sides]: Timed };
+}
+
+/**
+ * The fastest of several ways to have the same work done. All are tried; where this should be `certain`, the three
+ * that did best are tried once more, so that one disturbed trial does not decide.
+ *
+ * @throws what the last one said, when none can do it
+ */
+export async function fastest(ways: readonly Side[], certain: boolean): Promise<Side> {
+  let failure: unknown = new Error("there is no way to do it");
+  const trials = new Map<Side, number>();
+  const attempt = async (way: Side) => {
+    try {
+      await rest();
+      const seconds = await way.turn();
+      trials.set(way, Math.min(seconds, trials.get(way) ?? Number.POSITIVE_INFINITY));
+    } catch (error) {
+      failure = error;
+      trials.delete(way);
+    }
   };
+  const ranked = () => [...trials].sort(([, a], [, b]) => a - b).map(([way]) => way);
+  for (const way of ways) await attempt(way);
+  if (certain) for (const way of ranked().slice(0, 3)) await attempt(way);
+  const [best] = ranked();
+  if (best === undefined) throw failure;
+  return best;
+}
+
+/** The seconds of one time, from a few repetitions that each do the work `inner` times. */
+export async function timed(repeats: number, inner: number, work: () => Promise<unknown>): Promise<number> {
+  const seconds: number[] = [];
+  for (let i = 0; i < repeats; i++) {
+    const start = performance.now();
+    await work();
+    seconds.push((performance.now() - start) / 1000 / inner);
+  }
+  return summarize(seconds).median;
 }

@@ -1,64 +1,130 @@
-import * as fx from "fluxion";
-import type { Row } from "./index.js";
-import { alternate, bestTorch, type Side } from "./measure.js";
-import type { Setting } from "./peers/torch.js";
+import { threads } from "#lib/backend/cpu.js";
+import type { Bench } from "./bench.js";
+import { forwardEquivalents, type ObjectiveName, objectives, stepFlops } from "./floor.js";
+import { time, times } from "./format.js";
+import { alternate, fastest, type Side } from "./measure.js";
+import { peerSteps } from "./peers/index.js";
+import { ratio, type Summary, summarize } from "./statistics.js";
+import { layers, type StepSize, trainingSide } from "./trainers.js";
 
-const hidden = 128;
-const layers = 4;
-const batch = 4096;
-
-const objectives = ["fm", "mf", "imf"] as const;
-type ObjectiveName = (typeof objectives)[number];
-
-const titles: Record<ObjectiveName, string> = {
+const titles: Readonly<Record<ObjectiveName, string>> = {
   fm: "flow matching",
   mf: "mean flow",
+  mf75: "mean flow, 75 % at r = t",
   imf: "improved mean flow",
 };
 
-/** Steps in one turn. */
-const turnSteps = { cuda: 50, cpu: 10, typescript: 1 } as const;
+/** One objective at one size. */
+export interface StepRow extends StepSize {
+  readonly objective: ObjectiveName;
+  readonly title: string;
+  readonly seconds: Summary;
+  /** Our time over the floor's, both of the same rounds. */
+  readonly overFloor: Summary;
+  /** The others' times, and theirs over ours: above 1, ours is faster. */
+  readonly others: readonly OtherRow[];
+}
 
-export async function* benchSteps(
-  backends: readonly fx.BackendName[],
-  settings: readonly Setting[],
-  quick: boolean,
-): AsyncGenerator<Row> {
-  for (const objective of objectives) {
-    const trainers = backends.map((name) => ({ name, trainer: trainerOf(objective, name) }));
-    const sides: Side[] = trainers.map(({ name, trainer }) => ours(name, trainer));
-    if (settings.length > 0) {
-      const work = { task: "step", objective, hidden, layers, batch };
-      const ways = objective === "fm" ? ["none"] : ["forward", "double-backward"];
-      const variants = ways.map((jvp) => ({ ...work, jvp }));
-      sides.push(await bestTorch(settings, variants, 5, 1));
-    }
-    yield { section: "step", name: titles[objective], timings: await alternate(sides, quick ? 3 : 9) };
-    for (const { trainer } of trainers) trainer.dispose();
+export interface OtherRow {
+  readonly name: string;
+  readonly setting?: string;
+  readonly seconds?: Summary;
+  readonly ratio?: Summary;
+  readonly failed?: string;
+}
+
+/** What a derivative along the flow costs: the step of one objective over that of flow matching. */
+export interface OverheadRow {
+  readonly hidden: number;
+  readonly objective: ObjectiveName;
+  readonly overFlowMatching: Summary;
+}
+
+export async function benchSteps(
+  bench: Bench,
+): Promise<{ readonly steps: StepRow[]; readonly overhead: OverheadRow[] }> {
+  const steps: StepRow[] = [];
+  const overhead: OverheadRow[] = [];
+  for (const hidden of [128, 512]) {
+    const chosen = bench.quick && hidden > 128 ? (["fm", "mf"] as const) : objectives;
+    const size = { hidden, batch: 4096 };
+    bench.print(
+      `  MLP of ${layers} x ${hidden}, batch ${size.batch}, Adam. The last column is their time over ours.`,
+    );
+    for (const objective of chosen) steps.push(await compare(bench, objective, size));
+    overhead.push(...(await benchOverhead(bench, size)));
   }
+  return { steps, overhead };
 }
 
-type AnyTrainer = Pick<fx.Trainer<ReturnType<typeof fx.models.velocityMlp>>, "fit" | "dispose">;
+/** Steps in one turn of the addon: some tens of milliseconds. */
+function turnSteps(hidden: number): number {
+  return hidden > 128 ? 1 : 8;
+}
 
-function trainerOf(objective: ObjectiveName, backend: fx.BackendName): AnyTrainer {
-  const size = { dim: 2, hidden, layers };
-  const optimizer = fx.optim.adam({ learningRate: 3e-3 });
-  const rest = { data: fx.data.checkerboard(), optimizer, batchSize: batch, backend };
-  if (objective === "fm")
-    return new fx.Trainer({ model: fx.models.velocityMlp(size), objective: fx.flow.flowMatching(), ...rest });
-  return new fx.Trainer({
-    model: fx.models.averageVelocityMlp(size),
-    objective: objective === "mf" ? fx.flow.meanFlow() : fx.flow.improvedMeanFlow(),
-    ...rest,
+async function compare(bench: Bench, objective: ObjectiveName, size: StepSize): Promise<StepRow> {
+  const { hidden, batch } = size;
+  const title = titles[objective];
+  const few = bench.quick ? 1 : 2;
+  const ours = trainingSide(objective, size, "cpu", turnSteps(hidden));
+  const floor = bench.peak.floor(stepFlops(objective, hidden, layers, batch), threads());
+  const others: { name: string; side?: Side; failed?: string }[] = [];
+  if (hidden === 128)
+    others.push({
+      name: "ours, in TypeScript",
+      side: { ...trainingSide(objective, size, "typescript", 1), rounds: few },
+    });
+  for (const { name, ways, slow, refused } of peerSteps(bench.peers, objective, size)) {
+    bench.progress(`${title}, ${hidden} wide: ${name}`);
+    try {
+      if (refused !== undefined) throw new Error(refused);
+      const best = await fastest(ways, !bench.quick && !slow);
+      others.push({ name, side: { ...best, ...(slow ? { rounds: few } : {}) } });
+    } catch (error) {
+      others.push({ name, failed: (error as Error).message });
+    }
+  }
+  bench.progress(`${title}, ${hidden} wide`);
+  const sides = others.flatMap(({ side }) => (side === undefined ? [] : [side]));
+  const [own, least, ...timed] = await alternate([ours, floor, ...sides], bench.rounds);
+  const seconds = summarize(own!.turns);
+  const overFloor = ratio(own!.turns, least!.turns);
+  const rest = others.map(({ name, side, failed }): OtherRow => {
+    const other = side === undefined ? { label: "", turns: [], failed } : timed[sides.indexOf(side)]!;
+    if (other.failed !== undefined) return { name, failed: other.failed };
+    return {
+      name,
+      setting: other.label,
+      seconds: summarize(other.turns),
+      ratio: ratio(other.turns, own!.turns),
+    };
   });
+  bench.print(
+    `  ${title.padEnd(26)} ${"ours".padEnd(20)} ${time(seconds)}  ${times(overFloor)} the floor of ` +
+      `${forwardEquivalents[objective]} forward passes, ${time(summarize(least!.turns))}`,
+  );
+  for (const { name, setting, seconds, ratio: compared, failed } of rest) {
+    const start = `  ${"".padEnd(26)} ${name.padEnd(20)}`;
+    if (seconds === undefined || compared === undefined) bench.print(`${start} ${failed}`);
+    else bench.print(`${start} ${time(seconds)}  ${times(compared)} (${setting})`);
+  }
+  return { ...size, objective, title, seconds, overFloor, others: rest };
 }
 
-function ours(name: fx.BackendName, trainer: AnyTrainer): Side {
-  return {
-    label: name,
-    async turn() {
-      const { seconds } = await trainer.fit({ steps: turnSteps[name], progress: false });
-      return [seconds / turnSteps[name]];
-    },
-  };
+/** All objectives against flow matching, in the same rounds. */
+async function benchOverhead(bench: Bench, size: StepSize): Promise<OverheadRow[]> {
+  bench.progress(`overhead of the JVP, ${size.hidden} wide`);
+  const sides = objectives.map((objective) => trainingSide(objective, size, "cpu", turnSteps(size.hidden)));
+  const timed = await alternate(sides, bench.rounds);
+  const rows = objectives.slice(1).map((objective, i) => ({
+    hidden: size.hidden,
+    objective,
+    overFlowMatching: ratio(timed[i + 1]!.turns, timed[0]!.turns),
+  }));
+  const texts = rows.map(({ objective, overFlowMatching }) => {
+    const counted = forwardEquivalents[objective] / forwardEquivalents.fm;
+    return `${titles[objective]} ${times(overFlowMatching).trim()} (${counted.toFixed(2)} by matrix products)`;
+  });
+  bench.print(`  over flow matching's step: ${texts.join("; ")}\n`);
+  return rows;
 }

@@ -1,103 +1,104 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-
-/** What torch_peer.py is asked to do: see there. */
-export type Work = Readonly<Record<string, string | number>>;
+import { outputOf } from "../children.js";
+import { threadsOf } from "../format.js";
+import type { Side } from "../measure.js";
+import { summarize } from "../statistics.js";
+import { PeerProcess, peerScript, type Work } from "./process.js";
 
 /** One way to run PyTorch: none is best for all work, so each is tried. */
 export interface Setting {
-  readonly process: TorchProcess;
+  readonly process: PeerProcess;
   readonly threads: number;
-  readonly label: string;
+  /** The kernels that OpenBLAS uses, by its own name for them. */
+  readonly core: string;
 }
 
-export type TorchPeer =
-  | { readonly settings: readonly Setting[]; readonly version: string; readonly note?: string; stop(): void }
-  | { readonly missing: string };
+export interface Torch {
+  readonly version: string;
+  readonly settings: readonly Setting[];
+  /** What its users should know, such as a slow BLAS. */
+  readonly note?: string;
+}
 
-const howToInstall = "on Debian: apt install python3-torch libopenblas0-pthread";
+const howToInstall = "on Debian: apt-get install python3-torch libopenblas0-pthread";
 
-/** Starts PyTorch in its processes, or says how to install it. */
-export async function startTorch(): Promise<TorchPeer> {
-  const python = ["/usr/bin/python3", "python3"].find(
-    (command) => spawnSync(command, ["-c", "import torch, functorch"], { stdio: "ignore" }).status === 0,
+/** Finds PyTorch and the settings worth trying, or says what is missing. Processes start when they are first asked. */
+export async function findTorch(): Promise<Torch | { readonly missing: string }> {
+  const script = peerScript("torch_peer.py");
+  let about: { torch: string; library: string | null } | undefined;
+  let reason = "";
+  let python = "";
+  for (python of ["/usr/bin/python3", "python3"]) {
+    try {
+      about = JSON.parse(await outputOf(python, [script, "--about"]));
+      break;
+    } catch (error) {
+      reason = (error as Error).message;
+    }
+  }
+  if (about === undefined) return { missing: `PyTorch does not run here: ${reason} (${howToInstall})` };
+  const { torch, library } = about;
+  const cores = library === null ? new Map([["reference", ""]]) : await coreTypes(python, script, library);
+  const counts = [1, 2, availableParallelism()].filter((n, i, list) => list.indexOf(n) === i);
+  const settings = [...cores].flatMap(([core, coreType]) =>
+    counts.map((threads) => {
+      const env = {
+        OPENBLAS_NUM_THREADS: String(threads),
+        OMP_NUM_THREADS: String(threads),
+        ...(coreType === "" ? {} : { OPENBLAS_CORETYPE: coreType }),
+      };
+      return { process: new PeerProcess(python, [script, String(threads)], env), threads, core };
+    }),
   );
-  if (python === undefined) return { missing: `PyTorch is not installed (${howToInstall})` };
-  const script = peerScript();
-  const coreTypes = hasAvx512() ? ["default", "SKYLAKEX"] : ["default"];
-  const processes = coreTypes.map((coreType) => new TorchProcess(python, script, coreType));
-  const stop = () => processes.forEach((process) => void process.stop());
+  return {
+    version: `PyTorch ${torch} with ${library === null ? "a reference BLAS" : `OpenBLAS (${[...cores.keys()].join(", ")})`}`,
+    settings,
+    ...(library === null
+      ? {
+          note: "PyTorch has only an untuned BLAS here, ten times slower: apt-get install libopenblas0-pthread",
+        }
+      : {}),
+  };
+}
+
+/**
+ * OpenBLAS's sets of kernels that this processor can run, as the library names them, with the value of
+ * OPENBLAS_CORETYPE that selects each ("" is the library's own choice). A type that the library does not know falls
+ * back to another, and so drops out.
+ */
+async function coreTypes(python: string, script: string, library: string): Promise<Map<string, string>> {
+  const flags = processorFlags();
+  const types = [
+    "",
+    ...(flags.has("avx2") ? ["HASWELL", "ZEN"] : []),
+    ...(flags.has("avx512f") ? ["SKYLAKEX"] : []),
+    ...(flags.has("avx512_bf16") ? ["COOPERLAKE"] : []),
+    ...(flags.has("amx_bf16") || flags.has("avx512_bf16") ? ["SAPPHIRERAPIDS"] : []),
+  ];
+  const cores = new Map<string, string>();
+  for (const type of types) {
+    const env = { OPENBLAS_CORETYPE: type };
+    const core = (await outputOf(python, [script, "--core", library], env)).trim();
+    if (!cores.has(core)) cores.set(core, type);
+  }
+  return cores;
+}
+
+function processorFlags(): Set<string> {
   try {
-    const [ready] = await Promise.all(processes.map((process) => process.reply()));
-    const threads = [1, 2].filter((n) => n <= availableParallelism());
-    const settings = processes.flatMap((process) =>
-      threads.map((n) => ({
-        process,
-        threads: n,
-        label: `${n} thread${n > 1 ? "s" : ""}, ${process.coreType}`,
-      })),
-    );
-    const version = `PyTorch ${String(ready?.["torch"])} (${String(ready?.["blas"])} BLAS)`;
-    const note =
-      ready?.["blas"] === "reference"
-        ? "PyTorch has only the untuned reference BLAS here: apt install libopenblas0-pthread"
-        : undefined;
-    return { settings, version, stop, ...(note === undefined ? {} : { note }) };
-  } catch (error) {
-    stop();
-    return { missing: `PyTorch did not start: ${(error as Error).message}` };
-  }
-}
-
-/** A Python process that stays, so that its caches and threads are as warm as ours. */
-export class TorchProcess {
-  readonly coreType: string;
-  readonly #child: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-
-  constructor(python: string, script: string, coreType: string) {
-    this.coreType = coreType;
-    const env = { ...process.env, ...(coreType === "default" ? {} : { OPENBLAS_CORETYPE: coreType }) };
-    this.#child = spawn(python, [script], { env, stdio: ["pipe", "pipe", "inherit"] });
-    this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
-  }
-
-  /** Seconds of each repetition of this work. */
-  async measure(work: Work, threads: number, repeats: number): Promise<number[]> {
-    this.#child.stdin!.write(`${JSON.stringify({ ...work, threads, repeats })}\n`);
-    return (await this.reply())["seconds"] as number[];
-  }
-
-  /** The next line from Python. */
-  async reply(): Promise<Record<string, unknown>> {
-    const { value, done } = await this.#lines.next();
-    if (done) throw new Error("the Python process ended");
-    const reply = JSON.parse(value) as Record<string, unknown>;
-    if (reply["error"] !== undefined) throw new Error(String(reply["error"]));
-    return reply;
-  }
-
-  stop(): void {
-    this.#child.stdin!.end();
-    this.#child.kill();
-  }
-}
-
-/** The script lies beside the TypeScript source, not beside the compiled file. */
-function peerScript(): string {
-  const here = dirname(fileURLToPath(import.meta.url));
-  return join(here.replace(/([\\/])build-ts([\\/])bench/, "$1$2bench"), "torch_peer.py");
-}
-
-/** Where OpenBLAS would otherwise choose a slower kernel on processors that it does not know. */
-function hasAvx512(): boolean {
-  try {
-    return readFileSync("/proc/cpuinfo", "utf8").includes("avx512f");
+    return new Set(/^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1]?.split(" "));
   } catch {
-    return false;
+    return new Set();
   }
+}
+
+/** PyTorch with one setting, at a work that may be asked for in several ways; each request does it `inner` times. */
+export function torchSide(setting: Setting, work: Work, way: string, repeats: number, inner: number): Side {
+  const { process, threads, core } = setting;
+  return {
+    label: `${core}, ${threadsOf(threads)}${way === "" ? "" : `, ${way}`}`,
+    peer: true,
+    turn: async () => summarize(await process.measure(work, repeats)).median / inner,
+  };
 }

@@ -20,6 +20,8 @@ interface Addon {
   setInstructionSet(name: string): void;
   threads(): number;
   setThreads(count: number): void;
+  measurePeak(threads: number, seconds: number): number;
+  measureBandwidth(threads: number, bytes: number): number;
   stop(): void;
 }
 
@@ -98,6 +100,27 @@ export function threads(): number {
 /** Sets the number of threads, 1 to 256. Results do not depend on it. */
 export function setThreads(count: number): void {
   translated(() => addon().setThreads(count));
+}
+
+/**
+ * The most that this machine can do: float32 operations per second (a multiply-add is two) in registers, on so many
+ * threads at once, with the instruction set in use. The best of several windows that last `seconds` together, during
+ * which the calling thread is busy.
+ *
+ * @throws BackendError for threads other than 1 to 256, and seconds not above 0 or above 60
+ */
+export function measurePeak(threads: number, seconds: number): number {
+  return translated(() => addon().measurePeak(threads, seconds));
+}
+
+/**
+ * The memory's speed: bytes per second read and written in a = b + s c by so many threads at once, each array of
+ * `bytes` bytes. The best of several passes.
+ *
+ * @throws BackendError for threads other than 1 to 256, bytes below 4, and arrays that cannot be allocated
+ */
+export function measureBandwidth(threads: number, bytes: number): number {
+  return translated(() => addon().measureBandwidth(threads, bytes));
 }
 
 class CpuExecutable implements Executable {

@@ -9,6 +9,7 @@
 
 #include "../common/js.h"
 #include "loop.h"
+#include "peak.h"
 #include "thread_pool.h"
 
 namespace fluxion {
@@ -245,6 +246,16 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   method(env, exports, "setThreads", [](const Napi::CallbackInfo& call) {
     setThreadCount(static_cast<int>(integerArgument(call[0], 1e9, "setThreads")));
     return call.Env().Undefined();
+  });
+  method(env, exports, "measurePeak", [](const Napi::CallbackInfo& call) {
+    const int64_t threads = integerArgument(call[0], 256, "measurePeak: threads");
+    if (!call[1].IsNumber()) throw PlanError("measurePeak: seconds: expected a number");
+    return Napi::Number::New(call.Env(), measurePeak(threads, call[1].As<Napi::Number>().DoubleValue()));
+  });
+  method(env, exports, "measureBandwidth", [](const Napi::CallbackInfo& call) {
+    const int64_t threads = integerArgument(call[0], 256, "measureBandwidth: threads");
+    const int64_t bytes = integerArgument(call[1], 1e12, "measureBandwidth: bytes");
+    return Napi::Number::New(call.Env(), measureBandwidth(threads, bytes));
   });
   method(env, exports, "stop", [](const Napi::CallbackInfo& call) {
     Loop::stopping = true;
