@@ -61,17 +61,14 @@ export class ExpressionBuilder {
 
   #lower(node: Node, args: number[]): number {
     const { op, dtype } = node;
+    if (op === "gelu") {
+      const { order } = node.attrs as Attributes["gelu"];
+      return this.#op(order === 0 ? "gelu" : "geluSlope", dtype, ...args);
+    }
     if (scalar.has(op)) return this.#op(op as ScalarOp, dtype, ...args);
     if (op === "threefry") {
       const { word } = node.attrs as Attributes["threefry"];
       return this.#op(word === 0 ? "threefry0" : word === 1 ? "threefry1" : "threefryXor", dtype, ...args);
-    }
-    if (op === "gelu") {
-      // x Phi(x) and Phi(x) + x phi(x) share Phi(x) when both are computed here.
-      const x = args[0]!;
-      const cdf = this.#op("normalCdf", dtype, x);
-      if ((node.attrs as Attributes["gelu"]).order === 0) return this.#op("mul", dtype, x, cdf);
-      return this.#op("add", dtype, cdf, this.#op("mul", dtype, x, this.#op("normalPdf", dtype, x)));
     }
     throw new Error(`internal: ${op} is not elementwise`);
   }

@@ -70,8 +70,8 @@ export type Instruction =
 
 /**
  * Scalar operations by family; arguments and result have one dtype unless said otherwise.
- * normalCdf is the standard normal distribution function, normalPdf its density:
- * gelu(x) = x normalCdf(x), gelu'(x) = normalCdf(x) + x normalPdf(x).
+ * With the standard normal distribution function Phi and its density phi, gelu is x Phi(x) and geluSlope its
+ * derivative Phi(x) + x phi(x); at infinities both are their limits.
  */
 export const scalarOps = [
   // any number
@@ -97,8 +97,8 @@ export const scalarOps = [
   "erf",
   "sigmoid",
   "softplus",
-  "normalCdf",
-  "normalPdf",
+  "gelu",
+  "geluSlope",
   "floor",
   "round",
   "div",

@@ -48,8 +48,8 @@ inline bool isFloat(DType dtype) { return dtype == DType::Float32 || dtype == DT
   X(Erf, "erf", 1, Float)                     \
   X(Sigmoid, "sigmoid", 1, Float)             \
   X(Softplus, "softplus", 1, Float)           \
-  X(NormalCdf, "normalCdf", 1, Float)         \
-  X(NormalPdf, "normalPdf", 1, Float)         \
+  X(Gelu, "gelu", 1, Float)                   \
+  X(GeluSlope, "geluSlope", 1, Float)         \
   X(Floor, "floor", 1, Float)                 \
   X(Round, "round", 1, Float)                 \
   X(Div, "div", 2, Float)                     \

@@ -107,36 +107,79 @@ FLOAT_FUNCTION(Tanh, tanh32, return std::tanh(a);)
 FLOAT_FUNCTION(Erf, erf32, return std::erf(a);)
 FLOAT_FUNCTION(Sigmoid, sigmoid32, const double e = std::exp(-std::fabs(a)); return (a < 0 ? e : 1.0) / (1.0 + e);)
 FLOAT_FUNCTION(Softplus, softplus32, return (a < 0 ? 0.0 : a) + std::log1p(std::exp(-std::fabs(a)));)
-FLOAT_FUNCTION(NormalCdf, normalCdf32, return 0.5 * std::erfc(a * -0.70710678118654752440);)
-FLOAT_FUNCTION(NormalPdf, normalPdf32, return 0.39894228040143267794 * std::exp(-0.5 * a * a);)
+inline double normalCdf(double a) { return 0.5 * std::erfc(a * -0.70710678118654752440); }
+FLOAT_FUNCTION(GeluValue, [](float x) { return gelu32(x).value; },
+               const double p = normalCdf(a); return p == 0 ? 0 : a * p;)
+FLOAT_FUNCTION(GeluSlope, [](float x) { return gelu32(x).slope; },
+               const double density = 0.39894228040143267794 * std::exp(-0.5 * a * a);
+               return normalCdf(a) + (density == 0 ? 0 : a * density);)
+void geluPair(void* value, void* slope, const void* const* args, size_t n) {
+  float* v = static_cast<float*>(value);
+  float* s = static_cast<float*>(slope);
+  const float* a = static_cast<const float*>(args[0]);
+  FLUXION_LOOP
+  for (size_t i = 0; i < n; i++) {
+    const Gelu g = gelu32(a[i]);
+    v[i] = g.value;
+    s[i] = g.slope;
+  }
+}
 BINARY(Pow, T, if constexpr (std::is_same<T, float>::value) return pow32(a, b); else return std::pow(a, b);)
 
+// Arguments beyond kTrigLimit, which are rare, are done again one at a time: `exact` does them. They are copied
+// first, since a result may take their place.
+template <class Loop, class Exact>
+inline void trigonometric(const float* a, size_t n, Loop loop, Exact exact) {
+  int outside = 0;
+  FLUXION_LOOP
+  for (size_t i = 0; i < n; i++) outside |= absolute(a[i]) <= kTrigLimit ? 0 : 1;
+  if (!outside) return loop();
+  float kept[kTile];
+  std::memcpy(kept, a, n * sizeof(float));
+  loop();
+  for (size_t i = 0; i < n; i++) {
+    if (!(absolute(kept[i]) <= kTrigLimit)) exact(i, static_cast<double>(kept[i]));
+  }
+}
 template <class T, int Quarter>
 struct SinCos {
   static void run(void* out, const void* const* args, size_t n) {
     T* o = static_cast<T*>(out);
     const T* a = static_cast<const T*>(args[0]);
+    const auto exact = [o](size_t i, double x) { o[i] = static_cast<T>(Quarter == 0 ? std::sin(x) : std::cos(x)); };
     if constexpr (std::is_same<T, double>::value) {
-      for (size_t i = 0; i < n; i++) o[i] = Quarter == 0 ? std::sin(a[i]) : std::cos(a[i]);
+      for (size_t i = 0; i < n; i++) exact(i, a[i]);
     } else {
-      int outside = 0;
-      FLUXION_LOOP
-      for (size_t i = 0; i < n; i++) outside |= absolute(a[i]) <= kTrigLimit ? 0 : 1;
-      float kept[kTile];
-      if (outside) std::memcpy(kept, a, n * sizeof(float));
-      FLUXION_LOOP
-      for (size_t i = 0; i < n; i++) o[i] = sinCos32<Quarter>(a[i]);
-      if (!outside) return;
-      for (size_t i = 0; i < n; i++) {
-        if (absolute(kept[i]) <= kTrigLimit) continue;
-        const double x = kept[i];
-        o[i] = static_cast<float>(Quarter == 0 ? std::sin(x) : std::cos(x));
-      }
+      const auto loop = [o, a, n] {
+        FLUXION_LOOP
+        for (size_t i = 0; i < n; i++) {
+          const SinCos32 r = sinCos32(a[i]);
+          o[i] = Quarter == 0 ? r.sin : r.cos;
+        }
+      };
+      trigonometric(a, n, loop, exact);
     }
   }
 };
 template <class T> using Sin = SinCos<T, 0>;
 template <class T> using Cos = SinCos<T, 1>;
+void sinCosPair(void* sine, void* cosine, const void* const* args, size_t n) {
+  float* s = static_cast<float*>(sine);
+  float* c = static_cast<float*>(cosine);
+  const float* a = static_cast<const float*>(args[0]);
+  const auto loop = [s, c, a, n] {
+    FLUXION_LOOP
+    for (size_t i = 0; i < n; i++) {
+      const SinCos32 r = sinCos32(a[i]);
+      s[i] = r.sin;
+      c[i] = r.cos;
+    }
+  };
+  trigonometric(a, n, loop, [s, c](size_t i, double x) {
+    s[i] = static_cast<float>(std::sin(x));
+    c[i] = static_cast<float>(std::cos(x));
+  });
+}
 
 template <class T>
 struct Where {
@@ -150,10 +193,9 @@ struct Where {
   }
 };
 
-// Salmon et al. 2011, 20 rounds: the key schedule enters every 4 rounds.
-template <int Word>
-void threefry(void* out, const void* const* args, size_t n) {
-  uint32_t* o = static_cast<uint32_t*>(out);
+// Salmon et al. 2011, 20 rounds: the key schedule enters every 4 rounds. `emit` takes the two words of element i.
+template <class Emit>
+inline void threefry(const void* const* args, size_t n, Emit emit) {
   const uint32_t* k0 = static_cast<const uint32_t*>(args[0]);
   const uint32_t* k1 = static_cast<const uint32_t*>(args[1]);
   const uint32_t* c0 = static_cast<const uint32_t*>(args[2]);
@@ -169,8 +211,21 @@ void threefry(void* out, const void* const* args, size_t n) {
     ROUND(17) ROUND(29) ROUND(16) ROUND(24) x += ks1; y += ks2 + 4;
     ROUND(13) ROUND(15) ROUND(26) ROUND(6)  x += ks2; y += ks0 + 5;
 #undef ROUND
-    o[i] = Word == 0 ? x : Word == 1 ? y : x ^ y;
+    emit(i, x, y);
   }
+}
+template <int Word>
+void threefryWord(void* out, const void* const* args, size_t n) {
+  uint32_t* o = static_cast<uint32_t*>(out);
+  threefry(args, n, [o](size_t i, uint32_t x, uint32_t y) { o[i] = Word == 0 ? x : Word == 1 ? y : x ^ y; });
+}
+void threefryPair(void* first, void* second, const void* const* args, size_t n) {
+  uint32_t* a = static_cast<uint32_t*>(first);
+  uint32_t* b = static_cast<uint32_t*>(second);
+  threefry(args, n, [a, b](size_t i, uint32_t x, uint32_t y) {
+    a[i] = x;
+    b[i] = y;
+  });
 }
 
 // Toward zero, saturating, NaN to 0. `low` and `high` are the largest range whose ends are floats too;
@@ -290,8 +345,8 @@ void fillElementwise(Kernels& k) {
   setFloats<Erf>(k, Op::Erf);
   setFloats<Sigmoid>(k, Op::Sigmoid);
   setFloats<Softplus>(k, Op::Softplus);
-  setFloats<NormalCdf>(k, Op::NormalCdf);
-  setFloats<NormalPdf>(k, Op::NormalPdf);
+  setFloats<GeluValue>(k, Op::Gelu);
+  setFloats<GeluSlope>(k, Op::GeluSlope);
   setFloats<Floor>(k, Op::Floor);
   setFloats<Round>(k, Op::Round);
   setFloats<Div>(k, Op::Div);
@@ -308,9 +363,12 @@ void fillElementwise(Kernels& k) {
   k.op[static_cast<int>(Op::LogicalAnd)][boolean] = LogicalAnd<Bool>::run;
   k.op[static_cast<int>(Op::LogicalOr)][boolean] = LogicalOr<Bool>::run;
   k.op[static_cast<int>(Op::ShiftRight)][word] = ShiftRight<uint32_t>::run;
-  k.op[static_cast<int>(Op::Threefry0)][word] = threefry<0>;
-  k.op[static_cast<int>(Op::Threefry1)][word] = threefry<1>;
-  k.op[static_cast<int>(Op::ThreefryXor)][word] = threefry<2>;
+  k.op[static_cast<int>(Op::Threefry0)][word] = threefryWord<0>;
+  k.op[static_cast<int>(Op::Threefry1)][word] = threefryWord<1>;
+  k.op[static_cast<int>(Op::ThreefryXor)][word] = threefryWord<2>;
+  k.pairs[0] = {Op::Gelu, Op::GeluSlope, DType::Float32, geluPair};
+  k.pairs[1] = {Op::Sin, Op::Cos, DType::Float32, sinCosPair};
+  k.pairs[2] = {Op::Threefry0, Op::Threefry1, DType::UInt32, threefryPair};
   setCasts<float>(k, DType::Float32);
   setCasts<double>(k, DType::Float64);
   setCasts<int32_t>(k, DType::Int32);

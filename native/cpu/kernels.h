@@ -15,6 +15,16 @@ constexpr int kTile = 512;
 // out[i] = f(args[0][i], ...), n <= kTile. `out` may be one of the arguments.
 using ElementwiseFn = void (*)(void* out, const void* const* args, size_t n);
 
+// Two operations of the same arguments in one pass over them, with the bits that each gives alone. `first` and
+// `second` differ; either may be one of the arguments.
+using PairFn = void (*)(void* first, void* second, const void* const* args, size_t n);
+struct Pair {
+  Op first, second;
+  DType dtype;
+  PairFn function;
+};
+constexpr int kPairs = 3;
+
 // dst[r * dstRow + c * dstCol] = src[r * srcRow + c * srcCol], strides in elements.
 using CopyFn = void (*)(void* dst, int64_t dstRow, int64_t dstCol, const void* src, int64_t srcRow, int64_t srcCol,
                         int64_t rows, int64_t cols);
@@ -45,6 +55,7 @@ struct Kernels {
   const char* name = nullptr;
   ElementwiseFn op[kOps][kDTypes] = {};  // by dtype of the last argument
   ElementwiseFn cast[kDTypes][kDTypes] = {};  // [from][to]
+  Pair pairs[kPairs] = {};
   CopyFn copy[9] = {};                   // by bytes of an element
   FoldColumnsFn foldColumns[3][kDTypes] = {};  // sum, max, min
   FoldColumnsFn foldRows[3][kDTypes] = {};  // partial[r] = fold of row r (overwrites)

@@ -93,25 +93,65 @@ TileProgram::TileProgram(const Plan& plan, const Expression& expression, const S
       if (!keep[static_cast<size_t>(out.value)] && source.op != Op::Accumulator) source.output = number;
     }
   }
+  findPairs();
   allocateRegisters(keep);
   frameBytes_ = roundUp(registerBytes_) + roundUp(instructions_.size() * sizeof(void*)) +
                 roundUp(sizes_.size() * sizeof(int64_t));
 }
 
+// Each instruction is in one pair at most.
+void TileProgram::findPairs() {
+  const int count = static_cast<int>(instructions_.size());
+  for (int i = 0; i < count; i++) {
+    TileInstruction& t = instructions_[static_cast<size_t>(i)];
+    for (const Pair& pair : kernels_->pairs) {
+      if (t.computed || t.dtype != pair.dtype || (t.op != pair.first && t.op != pair.second)) continue;
+      const Op partner = t.op == pair.first ? pair.second : pair.first;
+      for (int j = i + 1; j < count; j++) {
+        TileInstruction& later = instructions_[static_cast<size_t>(j)];
+        if (later.op != partner || later.computed || !std::equal(t.args, t.args + t.argCount, later.args)) continue;
+        t.pair = pair.function;
+        t.first = t.op == pair.first ? i : j;
+        t.second = t.op == pair.first ? j : i;
+        later.computed = true;
+        break;
+      }
+    }
+  }
+}
+
 // Linear scan: a register is free again after the last use of its value. Constants and other invariant
-// values keep theirs.
+// values keep theirs. The results of a pair get theirs at the same time.
 void TileProgram::allocateRegisters(const std::vector<bool>& keep) {
   const int count = static_cast<int>(instructions_.size());
   std::vector<int> lastUse(instructions_.size(), -1);
   for (int i = 0; i < count; i++) {
     const TileInstruction& t = instructions_[static_cast<size_t>(i)];
+    if (t.computed) continue;  // its arguments are its pair's, and read then
     for (int a = 0; a < t.argCount; a++) lastUse[static_cast<size_t>(t.args[a])] = i;
   }
   lastUse[static_cast<size_t>(wanted_)] = count;
   for (const Output& out : outputs_) lastUse[static_cast<size_t>(out.value)] = count;
   std::vector<size_t> unused[9];
+  const auto place = [&](size_t value) {
+    TileInstruction& t = instructions_[value];
+    std::vector<size_t>& pool = unused[byteSize(t.dtype)];
+    // An invariant register is filled before any tile: it must be new.
+    if (!pool.empty() && !keep[value]) {
+      t.slot = pool.back();
+      pool.pop_back();
+    } else {
+      t.slot = registerBytes_;
+      registerBytes_ += registerBytes(t.dtype);
+    }
+  };
+  const auto freeIfUnused = [&](size_t value) {
+    const TileInstruction& t = instructions_[value];
+    if (lastUse[value] == -1) unused[byteSize(t.dtype)].push_back(t.slot);
+  };
   for (int i = 0; i < count; i++) {
-    TileInstruction& t = instructions_[static_cast<size_t>(i)];
+    const TileInstruction& t = instructions_[static_cast<size_t>(i)];
+    if (t.computed) continue;
     if (keep[static_cast<size_t>(i)]) lastUse[static_cast<size_t>(i)] = std::numeric_limits<int>::max();
     // Arguments that die here free their register first: running in place is allowed, but only in a
     // register of the same element size.
@@ -121,16 +161,11 @@ void TileProgram::allocateRegisters(const std::vector<bool>& keep) {
       lastUse[arg] = -2;  // once, also if it comes twice
       unused[byteSize(instructions_[arg].dtype)].push_back(instructions_[arg].slot);
     }
-    std::vector<size_t>& pool = unused[byteSize(t.dtype)];
-    // An invariant register is filled before any tile: it must be new.
-    if (!pool.empty() && !keep[static_cast<size_t>(i)]) {
-      t.slot = pool.back();
-      pool.pop_back();
-    } else {
-      t.slot = registerBytes_;
-      registerBytes_ += registerBytes(t.dtype);
-    }
-    if (lastUse[static_cast<size_t>(i)] == -1) unused[byteSize(t.dtype)].push_back(t.slot);
+    const size_t partner = static_cast<size_t>(t.first == i ? t.second : t.first);
+    place(static_cast<size_t>(i));
+    if (t.pair != nullptr) place(partner);
+    freeIfUnused(static_cast<size_t>(i));
+    if (t.pair != nullptr) freeIfUnused(partner);
   }
 }
 
@@ -290,12 +325,20 @@ const void* TileProgram::run(Frame& frame, Pointers buffers, const TileShape& ti
     return static_cast<char*>(buffers[s.buffer]) +
            offsetOf(s, frame.index, tile.col) * static_cast<int64_t>(s.bytes);
   };
+  // Where a value goes: straight to its output where that is dense.
+  const auto place = [&](const TileInstruction& t) -> void* {
+    if (t.output >= 0) {
+      const Strided& target = outputs_[static_cast<size_t>(t.output)].target;
+      if (contiguous(target, frame, tile)) return memory(target);
+    }
+    return frame.registers + t.slot;
+  };
   for (size_t i = 0; i < instructions_.size(); i++) {
     const TileInstruction& t = instructions_[i];
-    if (t.op == Op::Constant) continue;
-    void* out = frame.registers + t.slot;
+    if (t.op == Op::Constant || t.computed) continue;
     if (t.op == Op::Accumulator) {
       const size_t bytes = byteSize(t.dtype);
+      void* out = frame.registers + t.slot;
       if (tile.rows == 1 || accumulatorStride == tile.cols) {
         frame.values[i] = accumulator;
       } else {
@@ -312,18 +355,23 @@ const void* TileProgram::run(Frame& frame, Pointers buffers, const TileShape& ti
         continue;
       }
     }
-    if (t.output >= 0) {
-      const Strided& target = outputs_[static_cast<size_t>(t.output)].target;
-      if (contiguous(target, frame, tile)) out = memory(target);
+    const void* args[4];
+    for (int a = 0; a < t.argCount; a++) args[a] = frame.values[t.args[a]];
+    if (t.pair != nullptr) {
+      void* first = place(instructions_[static_cast<size_t>(t.first)]);
+      void* second = place(instructions_[static_cast<size_t>(t.second)]);
+      t.pair(first, second, args, n);
+      frame.values[t.first] = first;
+      frame.values[t.second] = second;
+      continue;
     }
+    void* out = place(t);
     if (t.op == Op::Load) {
       const Strided& s = refs_[static_cast<size_t>(t.strided)];
       copy(s, frame, tile, static_cast<char*>(buffers[s.buffer]), static_cast<char*>(out), false);
     } else if (t.op == Op::Index) {
       fillIndex(t, frame, tile, out);
     } else {
-      const void* args[4];
-      for (int a = 0; a < t.argCount; a++) args[a] = frame.values[t.args[a]];
       t.function(out, args, n);
     }
     frame.values[i] = out;

@@ -88,6 +88,9 @@ class TileProgram {
     int strided = -1;     // load, index
     double constant = 0;
     int output = -1;      // the output that it may write in place
+    PairFn pair = nullptr;     // computes this and one later instruction,
+    int first = -1, second = -1;  // which of the two is which result
+    bool computed = false;     // by an earlier one, as its pair
   };
   struct Output {
     int value;
@@ -98,6 +101,7 @@ class TileProgram {
   bool contiguous(const Strided& s, const Frame& frame, const TileShape& tile) const;
   void copy(const Strided& s, const Frame& frame, const TileShape& tile, char* base, char* dense, bool store) const;
   void fillIndex(const TileInstruction& in, const Frame& frame, const TileShape& tile, void* out) const;
+  void findPairs();
   void allocateRegisters(const std::vector<bool>& keep);
 
   std::vector<int64_t> sizes_;

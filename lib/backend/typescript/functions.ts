@@ -88,7 +88,7 @@ export function erf(x: number): number {
  * The standard normal distribution function erfc(-x / sqrt(2)) / 2, relatively accurate in both tails: the steep
  * factor exp(-x^2 / 2) is taken of x itself, so that the rounding of x / sqrt(2) is not amplified.
  */
-export function normalCdf(x: number): number {
+function normalCdf(x: number): number {
   const y = Math.abs(x) * Math.SQRT1_2;
   if (y < 0.65) return 0.5 + 0.5 * (x * Math.SQRT1_2) * (1 + erfNearZero(y * y));
   if (y >= 28) return x > 0 ? 1 : 0;
@@ -97,8 +97,20 @@ export function normalCdf(x: number): number {
 }
 
 /** The standard normal density exp(-x^2 / 2) / sqrt(2 pi). */
-export function normalPdf(x: number): number {
+function normalPdf(x: number): number {
   return 0.3989422804014327 * expOfMinusSquare(x, 0.5);
+}
+
+/** x Phi(x) of the standard normal distribution function Phi. */
+export function gelu(x: number): number {
+  const p = normalCdf(x);
+  return p === 0 ? 0 : x * p; // 0 at -Infinity too
+}
+
+/** Phi(x) + x phi(x), the derivative of gelu. */
+export function geluSlope(x: number): number {
+  const density = normalPdf(x);
+  return normalCdf(x) + (density === 0 ? 0 : x * density); // 0 and 1 at the infinities
 }
 
 /** 1 / (1 + exp(-x)), by the exponential that cannot overflow. */

@@ -43,8 +43,8 @@ const unaryFunctions: Partial<Record<ScalarOp, string>> = {
   erf: "erf",
   sigmoid: "sigmoid",
   softplus: "softplus",
-  normalCdf: "normalCdf",
-  normalPdf: "normalPdf",
+  gelu: "gelu",
+  geluSlope: "geluSlope",
   round: "roundHalfEven",
 };
 
