@@ -73,7 +73,7 @@ void sumRows(char* to, const char* first, int64_t count, int64_t stride, int64_t
 
 constexpr int64_t kRowBlock = 48;     // a multiple of every mr
 constexpr int64_t kColumnBlock = 512;
-constexpr int64_t kDepth = 256;
+constexpr int64_t kDepth = 512;
 constexpr int64_t kFewTasks = 8;
 
 class MatMul final : public PreparedStep {

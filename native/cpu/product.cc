@@ -34,9 +34,7 @@ Product::Product(const Step& step, const Kernels& kernels, int64_t depth, bool w
     std::swap(aDepth_, bDepth_);
   }
   rowMajor_ = aDepth_ == 1;
-  // Rows a multiple of half a page apart fall into one set of the L1 cache.
-  const bool conflict = aRow_ * static_cast<int64_t>(bytes_) % 2048 == 0 && aRow_ != 0;
-  packA_ = !dot_ && (rowMajor_ ? conflict && n_ > kernel_.nr : aRow_ != 1);
+  packA_ = !dot_ && !rowMajor_ && aRow_ != 1;
   panels_ = ceilDivide(n_, kernel_.nr);
   edgeBytes_ = roundUpToLine(static_cast<size_t>(kMaxMicroRows * kernel_.nr) * bytes_);
   scratchBytes_ = edgeBytes_ + (packA_ ? static_cast<size_t>((kPackedRows + kMaxMicroRows) * depth_) * bytes_ : 0);

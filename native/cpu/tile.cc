@@ -55,6 +55,12 @@ TileProgram::TileProgram(const Plan& plan, const Expression& expression, const S
     bool sameRows = true;
     for (size_t axis = 0; axis + 1 < steps.size(); axis++) sameRows = sameRows && steps[axis] == 0;
     s.invariant = sameRows && (columns_ <= kTile || steps.back() == 0);
+    s.dense = !index;
+    double expected = 1;
+    for (size_t axis = steps.size(); axis-- > 0; expected *= static_cast<double>(sizes_[axis])) {
+      s.dense = s.dense && (steps[axis] == expected || sizes_[axis] == 1);
+    }
+    allDense_ = allDense_ && (s.dense || s.invariant);
     if (index) s.steps = steps;
     else s.strides.assign(steps.begin(), steps.end());
     return s;
@@ -89,6 +95,7 @@ TileProgram::TileProgram(const Plan& plan, const Expression& expression, const S
     for (const ExpressionOutput& out : expression.outputs) {
       const int number = static_cast<int>(outputs_.size());
       outputs_.push_back({out.value, strided(&out.view, 0, false)});
+      allDense_ = allDense_ && outputs_.back().target.dense;
       TileInstruction& source = instructions_[static_cast<size_t>(out.value)];
       if (!keep[static_cast<size_t>(out.value)] && source.op != Op::Accumulator) source.output = number;
     }
@@ -314,22 +321,26 @@ void TileProgram::fillIndex(const TileInstruction& in, const Frame& frame, const
 
 const void* TileProgram::run(Frame& frame, Pointers buffers, const TileShape& tile, const void* accumulator,
                              int64_t accumulatorStride) const {
-  int64_t row = tile.row;
-  for (size_t axis = sizes_.size() - 1; axis-- > 0;) {
-    const int64_t next = row / sizes_[axis];
-    frame.index[axis] = row - next * sizes_[axis];
-    row = next;
+  if (!allDense_) {
+    int64_t row = tile.row;
+    for (size_t axis = sizes_.size() - 1; axis-- > 0;) {
+      const int64_t next = row / sizes_[axis];
+      frame.index[axis] = row - next * sizes_[axis];
+      row = next;
+    }
   }
   const size_t n = static_cast<size_t>(tile.rows * tile.cols);
-  const auto memory = [&](const Strided& s) {
-    return static_cast<char*>(buffers[s.buffer]) +
-           offsetOf(s, frame.index, tile.col) * static_cast<int64_t>(s.bytes);
+  // Where the tile lies in memory, if its elements follow one another there.
+  const auto address = [&](const Strided& s) -> char* {
+    if (!s.dense && !contiguous(s, frame, tile)) return nullptr;
+    const int64_t offset =
+        s.dense ? s.offset + tile.row * columns_ + tile.col : offsetOf(s, frame.index, tile.col);
+    return static_cast<char*>(buffers[s.buffer]) + offset * static_cast<int64_t>(s.bytes);
   };
   // Where a value goes: straight to its output where that is dense.
   const auto place = [&](const TileInstruction& t) -> void* {
     if (t.output >= 0) {
-      const Strided& target = outputs_[static_cast<size_t>(t.output)].target;
-      if (contiguous(target, frame, tile)) return memory(target);
+      if (char* direct = address(outputs_[static_cast<size_t>(t.output)].target)) return direct;
     }
     return frame.registers + t.slot;
   };
@@ -350,8 +361,8 @@ const void* TileProgram::run(Frame& frame, Pointers buffers, const TileShape& ti
     if (t.strided >= 0 && refs_[static_cast<size_t>(t.strided)].invariant) continue;
     if (t.op == Op::Load) {
       const Strided& s = refs_[static_cast<size_t>(t.strided)];
-      if (contiguous(s, frame, tile)) {
-        frame.values[i] = memory(s);
+      if (const char* direct = address(s)) {
+        frame.values[i] = direct;
         continue;
       }
     }
@@ -378,8 +389,7 @@ const void* TileProgram::run(Frame& frame, Pointers buffers, const TileShape& ti
   }
   for (const Output& output : outputs_) {
     const char* value = static_cast<const char*>(frame.values[output.value]);
-    if (contiguous(output.target, frame, tile)) {
-      char* target = memory(output.target);
+    if (char* target = address(output.target)) {
       if (target != value) std::memcpy(target, value, n * output.target.bytes);
     } else {
       copy(output.target, frame, tile, static_cast<char*>(buffers[output.target.buffer]), const_cast<char*>(value),

@@ -77,6 +77,7 @@ class TileProgram {
     std::vector<int64_t> strides;  // loads, outputs
     std::vector<double> steps;     // indexes
     bool invariant = false;        // the same for every tile
+    bool dense = false;            // element after element, in the order of the space
   };
   struct TileInstruction {
     Op op;
@@ -106,6 +107,7 @@ class TileProgram {
 
   std::vector<int64_t> sizes_;
   int64_t rows_, columns_, tileRows_, tiles_;
+  bool allDense_ = true;  // every load and output is dense or invariant
   std::vector<Strided> refs_;
   std::vector<TileInstruction> instructions_;
   std::vector<Output> outputs_;
