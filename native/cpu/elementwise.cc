@@ -141,28 +141,25 @@ inline void trigonometric(const float* a, size_t n, Loop loop, Exact exact) {
     if (!(absolute(kept[i]) <= kTrigLimit)) exact(i, static_cast<double>(kept[i]));
   }
 }
-template <class T, int Quarter>
+template <class T, bool IsSin>
 struct SinCos {
   static void run(void* out, const void* const* args, size_t n) {
     T* o = static_cast<T*>(out);
     const T* a = static_cast<const T*>(args[0]);
-    const auto exact = [o](size_t i, double x) { o[i] = static_cast<T>(Quarter == 0 ? std::sin(x) : std::cos(x)); };
+    const auto exact = [o](size_t i, double x) { o[i] = static_cast<T>(IsSin ? std::sin(x) : std::cos(x)); };
     if constexpr (std::is_same<T, double>::value) {
       for (size_t i = 0; i < n; i++) exact(i, a[i]);
     } else {
       const auto loop = [o, a, n] {
         FLUXION_LOOP
-        for (size_t i = 0; i < n; i++) {
-          const SinCos32 r = sinCos32(a[i]);
-          o[i] = Quarter == 0 ? r.sin : r.cos;
-        }
+        for (size_t i = 0; i < n; i++) o[i] = IsSin ? sin32(a[i]) : cos32(a[i]);
       };
       trigonometric(a, n, loop, exact);
     }
   }
 };
-template <class T> using Sin = SinCos<T, 0>;
-template <class T> using Cos = SinCos<T, 1>;
+template <class T> using Sin = SinCos<T, true>;
+template <class T> using Cos = SinCos<T, false>;
 void sinCosPair(void* sine, void* cosine, const void* const* args, size_t n) {
   float* s = static_cast<float*>(sine);
   float* c = static_cast<float*>(cosine);
@@ -170,9 +167,9 @@ void sinCosPair(void* sine, void* cosine, const void* const* args, size_t n) {
   const auto loop = [s, c, a, n] {
     FLUXION_LOOP
     for (size_t i = 0; i < n; i++) {
-      const SinCos32 r = sinCos32(a[i]);
-      s[i] = r.sin;
-      c[i] = r.cos;
+      const float x = a[i];  // before a result takes its place
+      s[i] = sin32(x);
+      c[i] = cos32(x);
     }
   };
   trigonometric(a, n, loop, [s, c](size_t i, double x) {

@@ -34,47 +34,40 @@ constexpr float kRoundMagic = 12582912.0f;            // 1.5 * 2^23: adding it r
 constexpr double kRoundMagic64 = 6755399441055744.0;  // 1.5 * 2^52
 constexpr float kInfinity = __builtin_inff();
 
-// x = n ln 2 + r, |r| <= ln 2 / 2
+// x = n ln 2 + r, |r| <= ln 2 / 2. The low bits of `shifted` are those of n + bias.
 struct Reduced {
-  int32_t n;
+  uint32_t shifted;
   float r;
 };
-inline Reduced reduceLn2(float x) {
-  const float shifted = fmadd(x, 1.44269504f, kRoundMagic);
-  const float n = shifted - kRoundMagic;
+inline Reduced reduceLn2(float x, int bias) {
+  const float magic = kRoundMagic + static_cast<float>(bias);
+  const float shifted = fmadd(x, 1.44269504f, magic), n = shifted - magic;
   // ln 2 = 0.693359375 - 2.12194440e-4: n times the first part is exact
-  const float r = fmadd(n, 2.12194440e-4f, fmadd(n, -0.693359375f, x));
-  return {static_cast<int32_t>(toBits(shifted) - toBits(kRoundMagic)), r};
+  return {toBits(shifted), fmadd(n, 2.12194440e-4f, fmadd(n, -0.693359375f, x))};
 }
 
-// e^r for |r| <= 0.35
+// e^r - 1 for |r| <= 0.348: r + r^2 P(r), relative error 3.2e-9 of e^r
 inline float expReduced(float r) {
-  float p = 1.395170310e-03f;
-  p = fmadd(p, r, 8.369590246e-03f);
-  p = fmadd(p, r, 4.166618750e-02f);
-  p = fmadd(p, r, 1.666651296e-01f);
-  p = fmadd(p, r, 5.000000101e-01f);
-  return fmadd(p, r * r, r) + 1.0f;
-}
-
-// p 2^n in two factors, so that denormal and overflowing results round once
-inline float scale2(float p, int32_t n) {
-  const uint32_t half = static_cast<uint32_t>(n >> 1), rest = static_cast<uint32_t>(n) - half;
-  return p * fromBits((half + 127u) << 23) * fromBits((rest + 127u) << 23);
+  float p = 1.381874201e-03f;
+  p = fmadd(p, r, 8.368721232e-03f);
+  p = fmadd(p, r, 4.166829214e-02f);
+  p = fmadd(p, r, 1.666652113e-01f);
+  p = fmadd(p, r, 4.999999404e-01f);
+  return fmadd(p, r * r, r);
 }
 
 inline float exp32(float x) {
-  x = x > 89.0f ? 89.0f : x;
-  x = x < -104.0f ? -104.0f : x;
-  const Reduced d = reduceLn2(x);
-  return scale2(expReduced(d.r), d.n);
+  // 2^n in two factors, so that denormal and overflowing results round once: the bias 2 * 127 leaves 127 in each half
+  const Reduced d = reduceLn2(x, 254);
+  const uint32_t half = d.shifted >> 1, rest = d.shifted - half;
+  float result = (1.0f + expReduced(d.r)) * fromBits(half << 23) * fromBits(rest << 23);
+  result = x > 89.0f ? kInfinity : result;
+  return x < -104.0f ? 0.0f : result;
 }
 
 // e^x - 1 = 2^n (e^r - 1) + (2^n - 1)
 inline float expm1_32(float x) {
-  float c = x > 89.0f ? 89.0f : x;
-  c = c < -20.0f ? -20.0f : c;
-  const Reduced d = reduceLn2(c);
+  const Reduced d = reduceLn2(x, 126);
   float p = 1.991501435e-04f;
   p = fmadd(p, d.r, 1.394204791e-03f);
   p = fmadd(p, d.r, 8.333271750e-03f);
@@ -82,17 +75,20 @@ inline float expm1_32(float x) {
   p = fmadd(p, d.r, 1.666666682e-01f);
   p = fmadd(p, d.r, 5.000000049e-01f);
   p = fmadd(p, d.r * d.r, d.r);
-  const float half = fromBits((static_cast<uint32_t>(d.n) + 126u) << 23);  // 2^(n - 1): 2^128 is no float
-  const float result = 2.0f * fmadd(half, p, half - 0.5f);
+  const float half = fromBits(d.shifted << 23);  // 2^(n - 1): 2^128 is no float
+  float result = 2.0f * fmadd(half, p, half - 0.5f);
+  result = x > 89.0f ? kInfinity : result;
+  result = x < -20.0f ? -1.0f : result;
   return absolute(x) < 3e-8f ? x : result;
 }
 
-// x = 2^k m, m in [sqrt(1/2), sqrt 2): log x = k ln 2 + log m; with f = m - 1, s = f / (2 + f):
-// log m = f - s (f - R) with R = s^2 P(s^2), rearranged so that f enters exactly
-inline float log32(float x) {
-  const bool tiny = x < 1.17549435e-38f;
-  uint32_t bits = toBits(tiny ? x * 8388608.0f : x) + (0x3f800000u - 0x3f3504f3u);
-  const float k = static_cast<float>(static_cast<int32_t>(bits >> 23) - (tiny ? 150 : 127));
+// log(u + c) = log u + c / u for u = 2^k m > 0, m in [sqrt(1/2), sqrt 2), `ratio` = c / u so small that its square
+// does not count:
+// log u = k ln 2 + log m; with f = m - 1, s = f / (2 + f): log m = f - s (f - R) with R = s^2 P(s^2), rearranged so
+// that f enters exactly. `bits` are those of u, times a power of two where u is denormal; `bias` that of their exponent.
+inline float logParts(uint32_t bits, int bias, float ratio) {
+  bits += 0x3f800000u - 0x3f3504f3u;
+  const float k = static_cast<float>(static_cast<int32_t>(bits >> 23) - bias);
   const float f = fromBits((bits & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
   const float s = f / (2.0f + f), z = s * s;
   float p = 2.358259674e-01f;
@@ -100,35 +96,61 @@ inline float log32(float x) {
   p = fmadd(p, z, 4.000033551e-01f);
   p = fmadd(p, z, 6.666666564e-01f);
   const float square = 0.5f * f * f;
-  float result = fmadd(k, 0.693359375f, (f - (square - fmadd(s, square + z * p, k * -2.12194440e-4f))));
+  return fmadd(k, 0.693359375f, f - (square - fmadd(s, square + z * p, fmadd(k, -2.12194440e-4f, ratio))));
+}
+
+inline float log32(float x) {
+  const bool tiny = x < 1.17549435e-38f;
+  float result = logParts(toBits(tiny ? x * 8388608.0f : x), tiny ? 150 : 127, 0.0f);
   result = x < kInfinity ? result : x;  // infinity and NaN stay
   result = x == 0.0f ? -kInfinity : result;
   return x < 0.0f ? __builtin_nanf("") : result;
 }
 
-// log(1 + x) = log(u) x / (u - 1) with u = 1 + x rounded: the factor corrects the rounding
+// log(1 + x) = log(u) + c / u with u = 1 + x rounded and c what the rounding lost
+inline float log1pFinite(float x) {
+  const float u = 1.0f + x, part = u - 1.0f;
+  const float c = (1.0f - (u - part)) + (x - part);
+  return logParts(toBits(u), 127, c / u);
+}
 inline float log1p32(float x) {
-  const float u = 1.0f + x;
-  const float l = log32(u);
-  const float corrected = l * (x / (u - 1.0f));
-  const float result = u == 1.0f ? x : corrected;
-  return u < kInfinity && u > 0.0f ? result : l;
+  float result = x < kInfinity ? log1pFinite(x) : x;
+  result = x == -1.0f ? -kInfinity : result;
+  result = x < -1.0f ? __builtin_nanf("") : result;
+  return x == 0.0f ? x : result;  // keeps -0
 }
 
-// With t = e^(-2|x|) - 1: tanh |x| = -t / (t + 2)
+// |x| < 0.6: x + x z P(z), z = x^2, relative error 2.8e-9; beyond: 1 - 2 / (e^2|x| + 1), at most half of which is
+// exposed to the errors of the exponential. From 9.02 on the result is 1.
 inline float tanh32(float x) {
-  const float t = expm1_32(-2.0f * absolute(x));
-  return copySign(t / (t + 2.0f), x);
+  const float a = absolute(x), y = a > 9.5f ? 9.5f : a, z = x * x;
+  float p = -5.897966214e-03f;
+  p = fmadd(p, z, 2.079862542e-02f);
+  p = fmadd(p, z, -5.378471687e-02f);
+  p = fmadd(p, z, 1.333193630e-01f);
+  p = fmadd(p, z, -3.333329856e-01f);
+  const float small = fmadd(p * z, x, x);
+  const Reduced d = reduceLn2(2.0f * y, 127);
+  const float scale = fromBits(d.shifted << 23);
+  const float large = 1.0f - 2.0f / (fmadd(scale, expReduced(d.r), scale) + 1.0f);
+  return copySign(a < 0.6f ? small : large, x);
 }
 
-// e = e^-|x|: 1 / (1 + e) or e / (1 + e), so neither overflows
+// With e = e^-|x|: 1 / (1 + e) or e / (1 + e), so neither overflows. d = 1 + e is rounded by -lost; a numerator
+// larger by 1 - lost, times which 1 + w is e or 1 without its scale, makes up for most of it.
 inline float sigmoid32(float x) {
-  const float e = exp32(-absolute(x));
-  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+  constexpr float kDown = 5.42101086242752217e-20f;  // 2^-64: before the last product nothing is denormal
+  float y = absolute(x);
+  y = y > 104.0f ? 104.0f : y;
+  const Reduced reduced = reduceLn2(-y, 127 + 64);
+  const float scale = fromBits(reduced.shifted << 23), t = expReduced(reduced.r), p = 1.0f + t;
+  const float e = p * scale * kDown, d = 1.0f + e, lost = e - (d - 1.0f);
+  const float left = (1.0f + fmadd(-lost, p, t)) * scale * kDown, right = 1.0f - lost;
+  return (x < 0.0f ? left : right) / d;
 }
 
 inline float softplus32(float x) {
-  return (x < 0.0f ? 0.0f : x) + log1p32(exp32(-absolute(x)));
+  return (x < 0.0f ? 0.0f : x) + log1pFinite(exp32(-absolute(x)));
 }
 
 // |x| < 0.93: x + x P(x^2); beyond: 1 - e^(-|x| - |x| P(|x|))
@@ -150,8 +172,9 @@ inline float erf32(float x) {
   large = fmadd(large, c, 1.062631605e-01f);
   large = fmadd(large, c, 6.351359038e-01f);
   large = fmadd(large, c, 1.286521645e-01f);
-  const Reduced d = reduceLn2(-fmadd(large, c, c));
-  const float tail = 1.0f - expReduced(d.r) * fromBits(static_cast<uint32_t>(d.n + 127) << 23);
+  const Reduced d = reduceLn2(-fmadd(large, c, c), 127);
+  const float scale = fromBits(d.shifted << 23);
+  const float tail = 1.0f - fmadd(scale, expReduced(d.r), scale);
   const float result = t < 0.93f ? small : copySign(tail, x);
   return x != x ? x : result;
 }
@@ -199,32 +222,29 @@ inline Gelu gelu32(float x) {
   return {fmadd(-(e * y), h, positive), x < 0.0f ? left : 1.0f - left};
 }
 
-// sin and cos in double lanes: x = n pi/2 + r. Exact enough for |x| <= kTrigLimit; larger arguments go to libm.
+// sin and cos in double lanes: r = x - n pi with n an integer for sin, half an odd one for cos, |r| <= pi / 2, and the
+// result is sin r but for the sign. Exact enough for |x| <= kTrigLimit; larger arguments go to libm.
 constexpr float kTrigLimit = 1e6f;
-struct SinCos32 {
-  float sin, cos;
-};
-inline SinCos32 sinCos32(float x) {
-  const double d = x, shifted = d * 0.63661977236758134 + kRoundMagic64, n = shifted - kRoundMagic64;
-  // pi/2 in two parts; n times the first is exact
-  const double r = (d - n * 1.57079632673412561417e+00) - n * 6.07710050650619224932e-11;
-  const uint64_t turn = toBits64(shifted);
+inline float sinTurned(double r, uint64_t odd) {
   const double z = r * r;
-  double s = 2.717874864019941e-06;
-  s = fmadd(s, z, -0.00019839289319917687);
-  s = fmadd(s, z, 0.0083333292456500112);
-  s = fmadd(s, z, -0.16666666640432795);
-  s = fmadd(s * z, r, r);
-  double c = 2.4385657323119578e-05;
-  c = fmadd(c, z, -0.0013886713827509917);
-  c = fmadd(c, z, 0.041666621784875651);
-  c = fmadd(c, z, -0.49999999712004672);
-  c = fmadd(c, z, 1.0);
-  // Odd quarter turns exchange the two; cos x = sin(x + pi/2) turns one quarter more.
-  const uint64_t odd = 0 - (turn & 1), sBits = toBits64(s), cBits = toBits64(c);
-  const float sine = static_cast<float>(fromBits64(((cBits & odd) | (sBits & ~odd)) ^ ((turn & 2) << 62)));
-  const float cosine = static_cast<float>(fromBits64(((sBits & odd) | (cBits & ~odd)) ^ (((turn + 1) & 2) << 62)));
-  return {absolute(x) < 1e-5f ? x : sine, cosine};  // keeps -0
+  double p = 2.605765188e-06;  // sin r = r + r z P(z): relative error 6.1e-9 for |r| <= pi / 2
+  p = fmadd(p, z, -1.980959624e-04);
+  p = fmadd(p, z, 8.333066160e-03);
+  p = fmadd(p, z, -1.666665955e-01);
+  return static_cast<float>(fromBits64(toBits64(fmadd(p * z, r, r)) ^ (odd << 63)));
+}
+// pi in two parts; n times the first is exact
+inline double minusPi(double x, double n) {
+  return fmadd(n, -1.21542010130123844986e-10, fmadd(n, -3.14159265346825122833, x));
+}
+inline float sin32(float x) {
+  const double shifted = fmadd(static_cast<double>(x), 0.31830988618379067, kRoundMagic64);
+  const float result = sinTurned(minusPi(x, shifted - kRoundMagic64), toBits64(shifted));
+  return x == 0.0f ? x : result;  // keeps -0
+}
+inline float cos32(float x) {
+  const double shifted = fmadd(static_cast<double>(x), 0.31830988618379067, -0.5) + kRoundMagic64;
+  return sinTurned(minusPi(x, (shifted - kRoundMagic64) + 0.5), toBits64(shifted) + 1);
 }
 
 // x^y = e^(y log |x|) in double lanes, where 2^-53 times |y log x| < 150 leaves float32 accuracy
