@@ -40,10 +40,13 @@ export interface OverheadRow {
   readonly overFlowMatching: Summary;
 }
 
-export async function benchSteps(
-  bench: Bench,
-): Promise<{ readonly steps: StepRow[]; readonly overhead: OverheadRow[] }> {
-  const steps: StepRow[] = [];
+export interface Steps {
+  readonly rows: readonly StepRow[];
+  readonly overhead: readonly OverheadRow[];
+}
+
+export async function benchSteps(bench: Bench): Promise<Steps> {
+  const rows: StepRow[] = [];
   const overhead: OverheadRow[] = [];
   for (const hidden of [128, 512]) {
     const chosen = bench.quick && hidden > 128 ? (["fm", "mf"] as const) : objectives;
@@ -51,10 +54,10 @@ export async function benchSteps(
     bench.print(
       `  MLP of ${layers} x ${hidden}, batch ${size.batch}, Adam. The last column is their time over ours.`,
     );
-    for (const objective of chosen) steps.push(await compare(bench, objective, size));
+    for (const objective of chosen) rows.push(await compare(bench, objective, size));
     overhead.push(...(await benchOverhead(bench, size)));
   }
-  return { steps, overhead };
+  return { rows, overhead };
 }
 
 /** Steps in one turn of the addon: some tens of milliseconds. */
