@@ -3,6 +3,9 @@ import { colour } from "#lib/plot/look.js";
 import { threadsOf } from "./format.js";
 import type { Results } from "./results.js";
 
+/** Panels have their own series, and their own colours for them. */
+const apart = { scale: { color: "independent", yOffset: "independent" } };
+
 /** One picture of a run: a panel for each section that has something to show. */
 export function drawResults(results: Results): Figure {
   const { machine } = results;
@@ -11,17 +14,18 @@ export function drawResults(results: Results): Figure {
       text: `${machine["processor"]}, ${threadsOf(Number(machine["threads"]))}, ${machine["instructionSet"]}`,
     },
     spacing: 40,
-    resolve: { scale: { color: "independent" } },
+    resolve: apart,
     vconcat: [gemmPanels, stepPanels, scalingPanels, otherPanels].flatMap((panels) => {
       const drawn = panels(results);
-      return drawn.length === 0
-        ? []
-        : [{ spacing: 40, resolve: { scale: { color: "independent" } }, hconcat: drawn }];
+      return drawn.length === 0 ? [] : [{ spacing: 40, resolve: apart, hconcat: drawn }];
     }),
   });
 }
 
 type Panel = Record<string, unknown>;
+
+/** A panel's title, smaller than the figure's. */
+const title = (text: string) => ({ text, fontSize: 12 });
 
 function gemmPanels({ gemm }: Results): Panel[] {
   if (gemm === undefined || gemm.length === 0) return [];
@@ -34,13 +38,13 @@ function gemmPanels({ gemm }: Results): Panel[] {
   const common = { y: "name", offset: "threads", rows };
   return [
     bars({
-      title: "Matrix products: OpenBLAS's time over ours",
+      heading: "Matrix products: OpenBLAS's time over ours",
       x: "ratio",
       axis: "times",
       mark: 1,
       ...common,
     }),
-    bars({ title: "Share of the peak", x: "share", axis: "%", mark: 100, ...common, labels: false }),
+    bars({ heading: "Share of the peak", x: "share", axis: "%", mark: 100, ...common, labels: false }),
   ];
 }
 
@@ -52,14 +56,10 @@ function stepPanels({ steps }: Results): Panel[] {
       ratio === undefined ? [] : [{ name, peer, ratio: ratio.median }],
     ),
   );
-  const floors = rows.map(({ name, hidden, overFloor }) => ({
-    name,
-    width: String(hidden),
-    over: overFloor.median,
-  }));
+  const floors = rows.map(({ name, overFloor }) => ({ name, over: overFloor.median }));
   return [
     bars({
-      title: "Training steps: their time over ours",
+      heading: "Training steps: their time over ours",
       x: "ratio",
       axis: "times",
       log: true,
@@ -69,12 +69,12 @@ function stepPanels({ steps }: Results): Panel[] {
       rows: others,
     }),
     bars({
-      title: "Our time over the floor",
+      heading: "Our time over the floor",
       x: "over",
       axis: "times",
       mark: 1,
       y: "name",
-      offset: "width",
+      step: stepFor(new Set(others.map(({ peer }) => peer)).size),
       rows: floors,
       labels: false,
     }),
@@ -84,26 +84,33 @@ function stepPanels({ steps }: Results): Panel[] {
 function scalingPanels({ scaling }: Results): Panel[] {
   if (scaling === undefined) return [];
   const series = { batch: "batch", width: "hidden", threads: "threads" } as const;
-  return Object.entries(series).map(([name, field]) => ({
-    title: `Flow matching by ${name}`,
-    width: 250,
-    height: 180,
-    data: {
-      values: scaling
-        .filter((row) => row.series === name)
-        .map((row) => ({ at: row[field], share: 100 * row.shareOfFloor.median })),
-    },
-    mark: { type: "line", point: true, color: colour(0) },
-    encoding: {
-      x: { field: "at", type: "quantitative", title: name, scale: { type: "log", base: 2, nice: false } },
-      y: {
-        field: "share",
-        type: "quantitative",
-        title: "% of the floor's speed",
-        scale: { domain: [0, 100] },
+  return Object.entries(series).map(([name, field]) => {
+    const values = scaling
+      .filter((row) => row.series === name)
+      .map((row) => ({ at: row[field], share: 100 * row.shareOfFloor.median }));
+    return {
+      title: title(`Flow matching by ${name}`),
+      width: 250,
+      height: 180,
+      data: { values },
+      mark: { type: "line", point: true, color: colour(0) },
+      encoding: {
+        x: {
+          field: "at",
+          type: "quantitative",
+          title: name,
+          scale: { type: "log", base: 2, nice: false },
+          axis: { values: values.map(({ at }) => at) },
+        },
+        y: {
+          field: "share",
+          type: "quantitative",
+          title: "% of the floor's speed",
+          scale: { domain: [0, 100] },
+        },
       },
-    },
-  }));
+    };
+  });
 }
 
 function otherPanels({ map, startup }: Results): Panel[] {
@@ -111,7 +118,7 @@ function otherPanels({ map, startup }: Results): Panel[] {
   if (map !== undefined)
     panels.push(
       bars({
-        title: "Elementwise: share of the triad's rate",
+        heading: "Elementwise: share of the triad's rate",
         x: "share",
         axis: "%",
         mark: 100,
@@ -122,7 +129,7 @@ function otherPanels({ map, startup }: Results): Panel[] {
   if (startup !== undefined)
     panels.push(
       bars({
-        title: "Start-up",
+        heading: "Start-up",
         x: "time",
         axis: "ms",
         y: "part",
@@ -133,7 +140,7 @@ function otherPanels({ map, startup }: Results): Panel[] {
 }
 
 interface Bars {
-  readonly title: string;
+  readonly heading: string;
   readonly rows: readonly Record<string, unknown>[];
   /** The field of the lengths, and their unit. */
   readonly x: string;
@@ -144,33 +151,39 @@ interface Bars {
   /** The field of the names, and of what lies side by side within a name. */
   readonly y: string;
   readonly offset?: string;
-  /** Whether the names and the legend are written. */
+  /** Whether the names and the legend are written: not again beside a panel with the same. */
   readonly labels?: boolean;
+  /** Units of height for a name; default: by what lies side by side. */
+  readonly step?: number;
 }
 
+/** Units of height for so many bars side by side, with a gap. */
+const stepFor = (count: number) => 10 * Math.max(count, 1) + 8;
+
 /** Horizontal bars in the order of the rows. */
-function bars({ title, rows, x, axis, log = false, mark, y, offset, labels = true }: Bars): Panel {
+function bars({ heading, rows, x, axis, log = false, mark, y, offset, labels = true, step }: Bars): Panel {
   const vertical = {
     field: y,
     type: "nominal",
     title: null,
     sort: null,
-    axis: { labels, ticks: labels, labelLimit: 260 },
+    axis: { labels, ticks: labels, labelLimit: 400 },
   };
   const scale = log ? { type: "log" } : { zero: true };
   const length = { field: x, type: "quantitative", title: axis, scale };
   const series = offset === undefined ? [] : [...new Set(rows.map((row) => row[offset] as string))];
+  const names = new Set(rows.map((row) => row[y]));
   const beside =
     offset === undefined
       ? { color: { value: colour(0) } }
       : {
-          yOffset: { field: offset, sort: series },
+          yOffset: { field: offset, type: "nominal", sort: null, scale: { domain: series } },
           color: {
             field: offset,
             type: "nominal",
             title: null,
             scale: { domain: series, range: series.map((_, i) => colour(i)) },
-            legend: labels ? { orient: "bottom" } : null,
+            legend: labels ? { orient: "bottom", labelLimit: 400 } : null,
           },
         };
   // A bar from 1 on a logarithmic axis: to the right the other is slower.
@@ -180,15 +193,22 @@ function bars({ title, rows, x, axis, log = false, mark, y, offset, labels = tru
       ? []
       : [
           {
+            data: { values: [{}] },
             mark: { type: "rule", color: "#222", strokeDash: [4, 3] },
             encoding: { x: { datum: mark, type: "quantitative", scale } },
           },
         ];
   return {
-    title,
+    title: title(heading),
     width: 320,
-    height: { step: offset === undefined ? 22 : 11 },
+    height: names.size * (step ?? stepFor(series.length)),
     data: { values: rows },
-    layer: [{ mark: { type: "bar" }, encoding: { x: length, ...from, y: vertical, ...beside } }, ...line],
+    layer: [
+      {
+        mark: offset === undefined ? { type: "bar", size: 12 } : { type: "bar" },
+        encoding: { x: length, ...from, y: vertical, ...beside },
+      },
+      ...line,
+    ],
   };
 }

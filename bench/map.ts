@@ -55,7 +55,7 @@ export async function benchMap(bench: Bench): Promise<MapRow[]> {
   return rows;
 }
 
-/** The work in a loop that writes its result to the same places again and again. */
+/** The work in a loop that writes its result to the same two places in turn. */
 function ours(elements: number, operands: number, f: Work["f"]): Side {
   const inputs = Array.from({ length: operands }, (_, i) => fx.random.normal(fx.random.key(i), [elements]));
   const step = () => ({ state: { y: f(...inputs) }, observed: [fx.zeros([])] });

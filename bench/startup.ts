@@ -23,7 +23,7 @@ const meanings: Readonly<Record<string, string>> = {
 export async function benchStartup(bench: Bench): Promise<Startup> {
   const runs: { seconds: Record<string, number>; memory?: number }[] = [];
   const idle: number[] = [];
-  for (let i = 0; i < (bench.quick ? 3 : 7); i++) {
+  for (let i = 0; i < (bench.quick ? 2 : 7); i++) {
     bench.progress(`fresh process ${i + 1}`);
     runs.push(JSON.parse(await outputOf(process.execPath, [sibling("startup-child.js")])));
     const { memory } = JSON.parse(await outputOf(process.execPath, [sibling("idle-child.js")]));

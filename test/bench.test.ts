@@ -1,14 +1,14 @@
 // The bench's arithmetic and its command line, and the measurements of the machine that it relies on. No timing is
 // asserted.
 import t from "tap";
-import { macsPerSample, objectives, stepFlops } from "../bench/floor.js";
+import { measureBandwidth, measurePeak } from "#lib/backend/cpu.js";
+import { BackendError } from "#lib/errors.js";
 import { FlagError, readFlags, sections } from "../bench/flags.js";
+import { macsPerSample, objectives, stepFlops } from "../bench/floor.js";
 import { engineering } from "../bench/format.js";
 import { alternate, fastest, type Side } from "../bench/measure.js";
 import { threadCounts } from "../bench/scaling.js";
 import { ratio, summarize } from "../bench/statistics.js";
-import { measureBandwidth, measurePeak } from "#lib/backend/cpu.js";
-import { BackendError } from "#lib/errors.js";
 
 t.test("median and spread are those of the middle half", (t) => {
   t.same(summarize([5, 1, 3, 2, 4]), { median: 3, spread: 1 / 3 });
@@ -57,11 +57,12 @@ t.test("sides take turns, and a peer that fails is left out with its reason", as
     turn: () => Promise.reject(new Error("no such thing")),
   });
   const [a, b, c] = await alternate([side("a"), side("b", { rounds: 1 }), broken], 2);
-  t.equal(order.join(""), "abaaba".slice(0, 2) + "ab" + "a");
+  t.equal(order.join(""), "ababa");
   t.equal(a.turns.length, 2, "the first turn is not measured");
   t.equal(b.turns.length, 1);
   t.equal(c.failed, "no such thing");
-  await t.rejects(alternate([{ ...broken, label: "ours", peer: undefined as never }], 1), /no such thing/);
+  const { peer: _, ...ours } = broken;
+  await t.rejects(alternate([ours], 1), /no such thing/, "what is ours must not fail");
 });
 
 t.test("the fastest way that works is taken", async (t) => {
@@ -92,7 +93,11 @@ t.test("flags are read, and a wrong one says what would be right", (t) => {
 
 t.test("the machine's limits are positive numbers, and faulty arguments are refused", (t) => {
   for (const threads of [1, 2, 5]) {
-    const rates = [measurePeak(threads, 0.001), measureBandwidth(threads, 4096), measureBandwidth(threads, 4)];
+    const rates = [
+      measurePeak(threads, 0.001),
+      measureBandwidth(threads, 4096),
+      measureBandwidth(threads, 4),
+    ];
     for (const rate of rates) t.ok(Number.isFinite(rate) && rate > 0, `${rate} on ${threads} threads`);
   }
   for (const threads of [0, -1, 257, 1.5, Number.NaN, "2"] as number[]) {
