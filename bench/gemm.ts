@@ -105,7 +105,7 @@ function nameOf({ m, k, n, batch, transposed }: Product): string {
   return `${batch > 1 ? `${batch} of ` : ""}${m} x ${k} x ${n}${note}`;
 }
 
-/** The product in a loop that writes it to the same place again and again, as the peer's side does. */
+/** The product in a loop that writes it to the same two places in turn; the peer's side has one place. */
 function ours({ m, k, n, batch, transposed }: Product, threads: number, inner: number): Side {
   setThreads(threads);
   const lead = batch > 1 ? [batch] : [];

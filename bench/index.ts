@@ -1,13 +1,19 @@
 /** `npm run bench`: this library beside its peers and the machine's limits. See bench/README.md. */
-import { availableParallelism, cpus } from "node:os";
+import { cpus } from "node:os";
 import * as fx from "fluxion";
-import { instructionSet } from "#lib/backend/cpu.js";
+import { instructionSet, threads } from "#lib/backend/cpu.js";
 import type { Bench } from "./bench.js";
+import { benchBits } from "./bits.js";
 import { stopChildren } from "./children.js";
+import { drawResults } from "./figure.js";
 import { FlagError, type Flags, help, readFlags, type SectionName } from "./flags.js";
 import { benchGemm } from "./gemm.js";
-import { benchPeak, Peak, type PeakRow, printPeak } from "./peak.js";
+import { benchMap } from "./map.js";
+import { benchPeak, Peak, printPeak } from "./peak.js";
 import { findPeers } from "./peers/index.js";
+import type { Results } from "./results.js";
+import { benchScaling } from "./scaling.js";
+import { benchStartup } from "./startup.js";
 import { benchSteps } from "./steps.js";
 
 interface Section {
@@ -15,73 +21,65 @@ interface Section {
   run(bench: Bench): Promise<unknown>;
 }
 
-const all: Readonly<Record<string, Section>> = {
+const all: { readonly [Name in SectionName]: Section } = {
   peak: { title: "What the machine does at best", run: benchPeak },
   gemm: { title: "Matrix products, float32", run: benchGemm },
   steps: { title: "Training steps on the checkerboard", run: benchSteps },
+  map: { title: "Elementwise work on large arrays", run: benchMap },
+  scaling: { title: "Flow matching by batch, width and threads", run: benchScaling },
+  startup: { title: "Start-up in fresh processes", run: benchStartup },
+  bits: { title: "Bits of 20 steps of improved mean flow", run: benchBits },
 };
-
-/** What is written as data. */
-export interface Results {
-  readonly machine: Readonly<Record<string, string | number>>;
-  readonly quick: boolean;
-  readonly peers: Readonly<Record<string, string>>;
-  readonly peak: readonly PeakRow[];
-  readonly sections: Partial<{ readonly [Name in SectionName]: unknown }>;
-}
 
 async function main(flags: Flags): Promise<void> {
   const started = performance.now();
+  const elapsed = () => `${Math.round((performance.now() - started) / 1000)} s`;
   const cpu = fx.backends().find(({ name }) => name === "cpu")!;
   if (!cpu.available) throw new FlagError(`the bench measures the cpu addon, but ${cpu.reason}`);
   const machine = {
     processor: cpus()[0]?.model ?? "unknown",
-    threads: availableParallelism(),
+    threads: threads(),
     instructionSet: instructionSet(),
     node: process.version,
   };
   print(`${machine.processor}, ${machine.threads} threads, ${machine.instructionSet}, Node ${machine.node}`);
-  const withPeers = flags.only.some((name) => name === "gemm" || name === "steps");
-  const peers = withPeers ? await findPeers(flags.peers, print) : {};
-  const bench: Bench = {
-    quick: flags.quick,
-    rounds: flags.quick ? 3 : 11,
-    peers,
-    peak: new Peak(),
-    print,
-    progress,
-  };
-  const results: Record<string, unknown> = {};
+  const compares = flags.only.some((name) => name === "gemm" || name === "steps");
+  const { peers, about } = compares ? await findPeers(flags.peers, print) : { peers: {}, about: {} };
+  const peak = new Peak();
+  const bench: Bench = { quick: flags.quick, rounds: flags.quick ? 3 : 11, peers, peak, print, progress };
+
+  const found: Partial<Record<SectionName, unknown>> = {};
   for (const [i, name] of flags.only.entries()) {
-    const elapsed = Math.round((performance.now() - started) / 1000);
-    print(`\n[${i + 1}/${flags.only.length}, ${elapsed} s] ${all[name]!.title}`);
-    results[name] = await all[name]!.run(bench);
+    print(`\n[${i + 1}/${flags.only.length}, ${elapsed()}] ${all[name].title}`);
+    found[name] = await all[name].run(bench);
   }
-  if (bench.peak.rows().length > 0 && flags.only.some((name) => name !== "peak")) {
+  if (peak.rows().length > 0 && flags.only.some((name) => name !== "peak")) {
     print("\nThe machine's limits over the whole run");
-    printPeak(bench.peak, print);
+    printPeak(peak, print);
   }
-  print(`\n${Math.round((performance.now() - started) / 1000)} s`);
+  const results = { machine, quick: flags.quick, peers: about, ...found, peak: peak.rows() } as Results;
+  if (flags.json !== undefined)
+    await fx.io.writeFileAtomic(flags.json, `${JSON.stringify(results, undefined, 2)}\n`);
+  if (flags.svg !== undefined) await drawResults(results).save(flags.svg);
+  print(`\n${elapsed()} in all`);
 }
 
-const live = process.stderr.isTTY === true;
+const watched = process.stderr.isTTY === true;
 
 function print(line: string): void {
-  if (live) process.stderr.write("\r\x1b[K");
+  if (watched) process.stderr.write("\r\x1b[K");
   console.log(line);
 }
 
 function progress(doing: string): void {
-  if (live) process.stderr.write(`\r\x1b[K${doing.slice(0, 100)}`);
+  if (watched) process.stderr.write(`\r\x1b[K${doing.slice(0, 100)}`);
 }
 
+// However the bench ends, nothing that it started goes on.
 process.on("exit", stopChildren);
-for (const [signal, status] of [
-  ["SIGINT", 130],
-  ["SIGTERM", 143],
-  ["SIGHUP", 129],
-] as const)
-  process.on(signal, () => process.exit(status));
+process.on("SIGINT", () => process.exit(130));
+process.on("SIGTERM", () => process.exit(143));
+process.on("SIGHUP", () => process.exit(129));
 
 try {
   const flags = readFlags(process.argv.slice(2));

@@ -1,22 +1,41 @@
+import { fileURLToPath } from "node:url";
 import type { ObjectiveName } from "../floor.js";
 import type { Side } from "../measure.js";
 import { layers, type StepSize } from "../trainers.js";
 import { findTorch, type Torch, torchSide } from "./torch.js";
+import { findJax, findTfjs, type WebPeer, webSides } from "./web.js";
 
 /** Whom the library is compared with, as far as they are here. */
 export interface Peers {
   readonly torch?: Torch;
+  readonly jax?: WebPeer;
+  readonly tfjs?: WebPeer;
 }
 
-/** Finds the peers, and says of each what it is or how to install it. */
-export async function findPeers(_folder: string | undefined, print: (line: string) => void): Promise<Peers> {
-  const torch = await findTorch();
-  if ("missing" in torch) {
-    print(`without ${torch.missing}`);
-    return {};
+/** This package: compiled, this file lies in build-ts/bench/peers. */
+const home = fileURLToPath(new URL("../../..", import.meta.url));
+
+/** Finds the peers, says of each what it is or how to install it, and gives that as `about`. */
+export async function findPeers(
+  folder: string | undefined,
+  print: (line: string) => void,
+): Promise<{ readonly peers: Peers; readonly about: Record<string, string> }> {
+  const found = {
+    torch: await findTorch(),
+    jax: await findJax(folder ?? home),
+    tfjs: findTfjs(folder ?? home),
+  };
+  const peers: Record<string, unknown> = {};
+  const about: Record<string, string> = {};
+  for (const [name, peer] of Object.entries(found)) {
+    if ("missing" in peer) about[name] = `without ${peer.missing}`;
+    else {
+      peers[name] = peer;
+      about[name] = `beside ${peer.version}${"note" in peer ? `; ${peer.note}` : ""}`;
+    }
+    print(about[name]!);
   }
-  print(`beside ${torch.version}${torch.note === undefined ? "" : `; ${torch.note}`}`);
-  return { torch };
+  return { peers, about };
 }
 
 /** A peer's ways to do the same training step. */
@@ -29,22 +48,21 @@ export interface PeerStep {
   readonly refused?: string;
 }
 
-export function peerSteps(peers: Peers, objective: ObjectiveName, size: StepSize): PeerStep[] {
+export function peerSteps({ torch, jax, tfjs }: Peers, objective: ObjectiveName, size: StepSize): PeerStep[] {
+  const work = { task: "step", objective, layers, ...size };
+  const repeats = size.hidden > 128 ? 1 : 2;
   const steps: PeerStep[] = [];
-  if (peers.torch !== undefined) {
+  if (torch !== undefined) {
     const jvps = objective === "fm" ? ["none"] : ["forward", "double-backward"];
-    const ways = peers.torch.settings.flatMap((setting) =>
-      jvps.map((jvp) =>
-        torchSide(
-          setting,
-          { task: "step", objective, layers, jvp, ...size },
-          jvp === "none" ? "" : `${jvp} JVP`,
-          size.hidden > 128 ? 1 : 2,
-          1,
-        ),
-      ),
+    const ways = torch.settings.flatMap((setting) =>
+      jvps.map((jvp) => torchSide(setting, { ...work, jvp }, jvp === "none" ? "" : `${jvp} JVP`, repeats, 1)),
     );
     steps.push({ name: "PyTorch", ways, slow: false });
+  }
+  if (jax !== undefined) steps.push({ name: "jax-js", ways: webSides(jax, work, 1), slow: true });
+  if (tfjs !== undefined) {
+    const refused = objective === "fm" ? {} : { refused: "has no forward mode (jvp)" };
+    steps.push({ name: "tfjs", ways: webSides(tfjs, work, 1), slow: true, ...refused });
   }
   return steps;
 }
