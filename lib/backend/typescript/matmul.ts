@@ -1,24 +1,27 @@
 import type { MatMulStep, View } from "../../compile/plan.js";
-import { type DType, isFloat, type TypedArray } from "../../tensor/dtype.js";
+import { type DType, dtypeOf, type TypedArray } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { mapKernel } from "./map.js";
+import { scalarPanels } from "./panels.js";
 import { compileSource } from "./sources.js";
 import type { PreparedStep, StepContext } from "./steps.js";
+import { hasVectors, Layout } from "./wasm/memory.js";
+import { vectorPanels } from "./wasm/product.js";
 
-// The product is computed in tiles of tileRows x tileColumns, whose accumulators live in registers. A and B are
-// copied ("packed") into panels as high or wide as a tile, in the order in which the tiles read them. Floats are
-// packed as doubles and accumulated in double: a float32 product is rounded once, at the end.
-const tileRows = 3;
-const tileColumns = 4;
-/** Rows of C that are finished, epilogue included, at once; steps of k between two visits to a tile. */
-const blockRows = 48;
+// C is computed in blocks, each of which is finished, epilogue included, before the next. A block of A and a strip of
+// B are copied ("packed") into panels, in the order in which the products read them, so that every transposition and
+// broadcast costs the same.
+const blockElements = 1 << 14;
+const blockRows = 256;
+/** Steps of k between two visits to a tile of C. */
 const blockDepth = 256;
-/** Elements of B that are packed at once (8 MiB of doubles), whole columns at least one panel wide. */
-const packedElements = 1 << 20;
+/** Elements of B that are packed at once. */
+const stripElements = 1 << 19;
+const stripColumns = 512;
+/** Where B is so deep that a narrower strip would be needed to pack all of k, it is packed again for each block of C. */
+const narrowest = 64;
 
-type Packed = Float64Array | Int32Array;
-
-/** Packs rows start .. start + count - 1, and `depth` steps of k, into panels of `width` rows; missing rows are 0. */
+/** Packs rows start .. start + count - 1, and `depth` steps of k, into panels; missing rows are 0. */
 type Pack = (
   source: TypedArray,
   offset: number,
@@ -26,50 +29,41 @@ type Pack = (
   depthStride: number,
   count: number,
   depth: number,
-  target: Packed,
-) => void;
-
-/** Adds the product of a panel of A and a panel of B to a tile of C. */
-type Tile = (
-  a: Packed,
-  aStart: number,
-  b: Packed,
-  bStart: number,
-  depth: number,
-  c: Packed,
-  cStart: number,
-  cStride: number,
+  target: TypedArray,
 ) => void;
 
 export function prepareMatMul(step: MatMulStep, context: StepContext): PreparedStep {
   const { batch, m, n, k, a, b, dtype } = step;
   const batches = sizeOf(batch);
   if (batches === 0 || m === 0 || n === 0) return () => {};
-  const array = isFloat(dtype) ? Float64Array : Int32Array;
-  const padded = Math.ceil(n / tileColumns) * tileColumns;
-  const fitting = Math.floor(packedElements / Math.max(k, 1) / tileColumns) * tileColumns;
-  const stripColumns = Math.min(padded, Math.max(tileColumns, fitting));
-  const rows = Math.min(blockRows, Math.ceil(m / tileRows) * tileRows);
-  const packedA = new array(rows * Math.min(k, blockDepth));
-  const packedB = new array(k * stripColumns);
-  const block = new array(rows * stripColumns);
+  const panels = hasVectors() ? vectorPanels(dtype, new Layout()) : scalarPanels(dtype);
+  const whole = (size: number, tile: number) => Math.ceil(size / tile) * tile;
+  const fitting = Math.floor(stripElements / Math.max(k, 1) / panels.columns) * panels.columns;
+  const stripWidth = Math.min(whole(n, panels.columns), Math.max(narrowest, Math.min(stripColumns, fitting)));
+  /** Whether a strip is packed with all of k, once for all blocks of C beside it. */
+  const kept = k * stripWidth <= stripElements;
+  const rows = Math.min(
+    whole(m, panels.rows),
+    whole(Math.min(blockRows, blockElements / stripWidth), panels.rows),
+  );
+  const depthStep = Math.min(k, blockDepth);
+  const memory = panels.open(rows * depthStep, stripWidth * (kept ? k : depthStep), rows * stripWidth);
 
-  const packA = packer(context.dtype(a.buffer), tileRows);
-  const packB = packer(context.dtype(b.buffer), tileColumns);
-  const tile = tileKernel(isFloat(dtype));
+  const packA = packer(context.dtype(a.buffer), panels.rows);
+  const packB = packer(context.dtype(b.buffer), panels.columns);
 
   // The epilogue runs over a block of C at a time, which it loads from scratch memory.
   const rank = batch.length;
   const accumulator: View = {
-    buffer: context.scratch(block),
+    buffer: context.scratch(memory.c),
     offset: 0,
-    strides: [...batch.map(() => 0), stripColumns, 1],
+    strides: [...batch.map(() => 0), stripWidth, 1],
   };
   const epilogue = mapKernel({
     axes: [rank, rank + 1],
-    sizes: [rows, stripColumns],
+    sizes: [rows, stripWidth],
     expression: step.expression,
-    accumulator: { view: accumulator, dtype: isFloat(dtype) ? "float64" : "int32" },
+    accumulator: { view: accumulator, dtype: dtypeOf(memory.c)! },
   });
 
   const [aRow, aDepth] = a.strides.slice(rank) as [number, number];
@@ -84,29 +78,29 @@ export function prepareMatMul(step: MatMulStep, context: StepContext): PreparedS
       unravel(item, batch, origin);
       const aItem = offsetAt(a, origin, rank);
       const bItem = offsetAt(b, origin, rank);
-      for (let j = 0; j < n; j += stripColumns) {
-        const width = Math.min(stripColumns, n - j);
+      for (let j = 0; j < n; j += stripWidth) {
+        const width = Math.min(stripWidth, n - j);
         const from = bItem + j * bColumn;
-        if (from !== packedFrom || stripColumns < n) packB(B, from, bColumn, bDepth, width, k, packedB);
+        if (kept && (from !== packedFrom || stripWidth < n))
+          packB(B, from, bColumn, bDepth, width, k, memory.b);
         packedFrom = from;
         for (let i = 0; i < m; i += rows) {
           const height = Math.min(rows, m - i);
-          block.fill(0);
-          for (let p = 0; p < k; p += blockDepth) {
-            const depth = Math.min(blockDepth, k - p);
-            packA(A, aItem + i * aRow + p * aDepth, aRow, aDepth, height, depth, packedA);
-            for (let y = 0; y < width; y += tileColumns)
-              for (let x = 0; x < height; x += tileRows)
-                tile(
-                  packedA,
-                  x * depth,
-                  packedB,
-                  y * k + p * tileColumns,
-                  depth,
-                  block,
-                  x * stripColumns + y,
-                  stripColumns,
-                );
+          memory.c.fill(0);
+          for (let p = 0; p < k; p += depthStep) {
+            const depth = Math.min(depthStep, k - p);
+            packA(A, aItem + i * aRow + p * aDepth, aRow, aDepth, height, depth, memory.a);
+            if (!kept) packB(B, from + p * bDepth, bColumn, bDepth, width, depth, memory.b);
+            const [panelDepth, start] = kept ? [k, p * panels.columns] : [depth, 0];
+            for (let y = 0; y < width; y += panels.columns)
+              memory.multiply(
+                0,
+                y * panelDepth + start,
+                depth,
+                y,
+                stripWidth,
+                Math.ceil(height / panels.rows),
+              );
           }
           origin[rank] = i;
           origin[rank + 1] = j;
@@ -147,23 +141,5 @@ return function pack(source, offset, rowStride, depthStride, count, depth, targe
       for (; r < ${width}; r++) target[at++] = 0;
     }
   }
-};`);
-}
-
-/** The inner product loop with every element of the tile in a variable. */
-function tileKernel(float: boolean): Tile {
-  const rows = Array.from({ length: tileRows }, (_, i) => i);
-  const columns = Array.from({ length: tileColumns }, (_, j) => j);
-  const cells = rows.flatMap((i) => columns.map((j) => [i, j] as const));
-  const add = ([i, j]: readonly [number, number]) =>
-    float ? `c${i}${j} += a${i} * b${j};` : `c${i}${j} = (c${i}${j} + Math.imul(a${i}, b${j})) | 0;`;
-  return compileSource<Tile>(`// a tile of ${float ? "doubles" : "integers"}
-return function tile(A, p, B, q, depth, C, at, stride) {
-  let ${cells.map(([i, j]) => `c${i}${j} = 0`).join(", ")};
-  for (const end = p + depth * ${tileRows}; p < end; p += ${tileRows}, q += ${tileColumns}) {
-    const ${columns.map((j) => `b${j} = B[q + ${j}]`).join(", ")};
-    ${rows.map((i) => `const a${i} = A[p + ${i}]; ${columns.map((j) => add([i, j])).join(" ")}`).join("\n    ")}
-  }
-  ${rows.map((i) => columns.map((j) => `C[at + ${j}] += c${i}${j};`).join(" ")).join("\n  at += stride;\n  ")}
 };`);
 }
