@@ -26,7 +26,7 @@ import type {
  */
 export function stripMine(plan: Plan): StrippedPlan {
   const buffers = [...plan.buffers];
-  const steps = stripSteps(plan.steps, buffers);
+  const steps = stripSteps(plan.steps, buffers, []);
   return { ...plan, ...planMemory(buffers, steps), steps };
 }
 
@@ -41,15 +41,33 @@ const partialBytes = 16 * 1024 * 1024;
 const blocksPerChunk = 4;
 const mostChunks = 64;
 
-/** Finds strips, those with most work first; what comes before and after one is searched again. */
-function stripSteps(steps: readonly Step[], buffers: BufferSpec[]): (Step | StripStep)[] {
+/**
+ * Finds strips, those with most work first; what comes before and after one is searched again. `others` are the
+ * plan's other steps: what they touch must be in memory, whole.
+ */
+function stripSteps(
+  steps: readonly Step[],
+  buffers: BufferSpec[],
+  others: readonly Step[],
+): (Step | StripStep)[] {
+  let rest: { earlier: readonly Step[]; after: readonly Step[] } | undefined;
   for (const rows of candidates(steps)) {
-    const division = divide(steps, rows, buffers);
-    const strip = makeStrip(rows, division, buffers);
-    if (strip !== undefined)
-      return [...stripSteps(division.before, buffers), strip, ...stripSteps(division.after, buffers)];
+    const { before, inside, after } = divide(steps, rows, buffers);
+    const strip = makeStrip(rows, inside, [...others, ...before, ...after], buffers);
+    const within = inside.map(({ step }) => step);
+    if (strip === undefined) {
+      if (before.length + within.length > 0) rest ??= { earlier: [...before, ...within], after };
+      continue;
+    }
+    return [
+      ...stripSteps(before, buffers, [...others, ...within, ...after]),
+      strip,
+      ...stripSteps(after, buffers, [...others, ...before, ...within]),
+    ];
   }
-  return [...steps];
+  // What needs all rows of the first steps may still make a strip.
+  if (rest === undefined || rest.after.length === 0) return [...steps];
+  return [...rest.earlier, ...stripSteps(rest.after, buffers, [...others, ...rest.earlier])];
 }
 
 /** Numbers of rows, those with the most arithmetic first. */
@@ -183,11 +201,12 @@ function divide(steps: readonly Step[], rows: number, buffers: readonly BufferSp
 /** The strip of these steps; undefined where it would gain nothing. Makes its temporaries local in `buffers`. */
 function makeStrip(
   rows: number,
-  { before, inside, after }: Division,
+  inside: readonly StripPart[],
+  others: readonly Step[],
   buffers: BufferSpec[],
 ): StripStep | undefined {
   if (inside.length < 2) return undefined;
-  const outside = new Set([...before, ...after].flatMap(buffersOf));
+  const outside = new Set(others.flatMap(buffersOf));
   const steps = inside.map(({ step }) => step);
   const sums = inside.filter(({ role }) => role === "sum").map(({ step }) => step);
   const whole = new Set(sums.flatMap(writtenBy));
