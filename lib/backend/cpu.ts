@@ -327,7 +327,9 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
         words.push(s.rows, s.size, s.input, s.output);
         break;
       case "strip":
-        words.push(s.rows, s.block, s.chunk, s.localBytes);
+        words.push(s.rows, s.block);
+        numbers(s.chunks);
+        words.push(s.localBytes);
         list(s.parts, (part) => {
           words.push(part.role === "rows" ? 0 : 1);
           step(part.step);

@@ -220,8 +220,11 @@ export interface StripStep {
   readonly rows: number;
   /** Rows computed at a time. */
   readonly block: number;
-  /** Rows whose sum is made at once, a multiple of `block`. */
-  readonly chunk: number;
+  /**
+   * Rows of each chunk, in order; `rows` together, and whole blocks but for the last one. A thread takes a chunk at
+   * a time, and what sums over the rows has a partial sum for each.
+   */
+  readonly chunks: readonly number[];
   /** Memory for the local buffers of a block. */
   readonly localBytes: number;
   readonly parts: readonly StripPart[];

@@ -37,9 +37,9 @@ const blockBytes = 512 * 1024;
 const largestBlock = 64;
 const smallestBlock = 16;
 /** Partial sums of all chunks together. */
-const partialBytes = 16 * 1024 * 1024;
-const blocksPerChunk = 4;
-const mostChunks = 64;
+const partialBytes = 64 * 1024 * 1024;
+/** A chunk is this part of the rows that are left: at the end they are short, and all threads end together. */
+const chunkShare = 8;
 
 /**
  * Finds strips, those with most work first; what comes before and after one is searched again. `others` are the
@@ -224,12 +224,27 @@ function makeStrip(
   }
   if (placed.bytes > blockBytes) return undefined;
 
-  const sumBytes = sums.reduce((bytes, step) => bytes + 8 * resultSize(step), 1);
-  const chunks = Math.min(mostChunks, Math.ceil(partialBytes / sumBytes));
-  const chunk = Math.max(block * blocksPerChunk, Math.ceil(rows / chunks / block) * block);
+  const sumBytes = sums.reduce((bytes, step) => bytes + partialSumBytes(step), 1);
+  const chunks = chunksOf(rows, block, Math.max(chunkShare, partialBytes / sumBytes));
   for (const id of local) buffers[id] = { ...buffers[id]!, kind: "local", offset: placed.offsets.get(id)! };
-  return { kind: "strip", rows, block, chunk, localBytes: placed.bytes, parts: inside };
+  return { kind: "strip", rows, block, chunks, localBytes: placed.bytes, parts: inside };
 }
 
-const resultSize = (step: StripPart["step"]): number =>
-  step.kind === "matmul" ? step.m * step.n : step.kind === "reduce" ? sizeOf(keptShape(step)) : 0;
+/** Long chunks first, short ones last, at most about `most` of them. Bits depend on them: shapes alone decide. */
+function chunksOf(rows: number, block: number, most: number): number[] {
+  for (let smallest = block; ; smallest += block) {
+    const chunks: number[] = [];
+    for (let left = rows; left > 0; left -= chunks.at(-1)!) {
+      const share = Math.ceil(left / chunkShare / block) * block;
+      chunks.push(Math.min(left, Math.max(share, smallest)));
+    }
+    if (chunks.length <= most || smallest >= rows) return chunks;
+  }
+}
+
+const partialSumBytes = (step: StripPart["step"]): number =>
+  step.kind === "matmul"
+    ? step.m * step.n * byteSize(step.dtype)
+    : step.kind === "reduce"
+      ? sizeOf(keptShape(step)) * 8
+      : 0;

@@ -13,7 +13,7 @@
 //   matmul      kind, dtype, list(number) batch, m, n, k, view a, view b, expression
 //   gather, scatter  kind, outer, size, inner, count, input, indices, output
 //   sort        kind, rows, size, input, output
-//   strip       kind, rows, block, chunk, localBytes, list(part)
+//   strip       kind, rows, block, list(number) chunks, localBytes, list(part)
 //   part        0 by rows or 1 by sum, step
 #include "plan.h"
 
@@ -312,8 +312,14 @@ class Parser {
     if (strip_ != nullptr) fail("a strip inside of a strip");
     step.rows = integer(1, kExact, "rows of a strip");
     step.block = integer(1, step.rows, "block of a strip");
-    step.chunk = integer(step.block, kExact, "chunk of a strip");
-    if (step.chunk % step.block != 0) fail("a chunk is not a whole number of blocks");
+    step.chunks = integers(1, step.rows, "chunk of a strip");
+    int64_t chunked = 0;
+    for (int64_t chunk : step.chunks) {
+      if (chunked % step.block != 0) fail("a chunk is not a whole number of blocks");
+      chunked += chunk;
+      if (chunked > step.rows) break;
+    }
+    if (chunked != step.rows) fail("the chunks of a strip are not its rows");
     step.localBytes = integer(0, kMaxBytes, "local memory of a strip");
     if (step.localBytes % 64 != 0) fail("the local memory of a strip is not a multiple of 64");
     strip_ = &step;

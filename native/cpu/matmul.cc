@@ -6,70 +6,15 @@
 //   k        blocks of kDepth keep a panel in the L1 cache; with few tasks and a long k, chunks of k are
 //            tasks too, and their products are added in order
 //   batches  B shared by all: packed once; small products: a batch is a task; otherwise one after another
-#include "matmul.h"
+#include "fused_product.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "thread_pool.h"
 
 namespace fluxion {
 
-ProductExpression::ProductExpression(const Plan& plan, const Step& step, const Product& product,
-                                     const Kernels& kernels)
-    : program_(plan, step.expression, space(step), true, kernels), m_(step.m),
-      bytes_(static_cast<int64_t>(product.elementBytes())), transposed_(product.transposed()),
-      frameBytes_(roundUpToLine(program_.frameBytes())), copy_(kernels.copy[product.elementBytes()]) {}
-
-// [batch..., m, n] with the columns on their own: blocks of rows are consecutive rows of this space.
-Space ProductExpression::space(const Step& step) {
-  std::vector<int64_t> shape = step.shape;
-  shape.push_back(step.m);
-  shape.push_back(step.n);
-  const Space all = Space::of(shape, step.expression, true);
-  Space result = all.axes(0, shape.size() - 1);
-  result.dropUnits();
-  if (all.count() > 0) result.merge();
-  result.append(all.axes(shape.size() - 1, shape.size()));
-  return result;
-}
-
-size_t ProductExpression::scratchBytes(int64_t blockElements) const {
-  return frameBytes_ + (transposed_ ? roundUpToLine(static_cast<size_t>(blockElements * bytes_)) : 0);
-}
-
-void ProductExpression::run(Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* c) const {
-  Block part = block;
-  if (transposed_) {
-    part = {block.col, block.cols, block.row, block.rows};
-    char* turned = scratch + frameBytes_;
-    copy_(turned, part.cols, 1, c, 1, block.cols, part.rows, part.cols);
-    c = turned;
-  }
-  Frame frame = program_.begin(scratch, buffers);
-  const int64_t step = program_.tileRows();
-  for (int64_t row = 0; row < part.rows; row += step) {
-    const int64_t rows = std::min(step, part.rows - row);
-    for (int64_t col = 0; col < part.cols; col += kTile) {
-      const TileShape tile{batch * m_ + part.row + row, rows, part.col + col,
-                           std::min<int64_t>(kTile, part.cols - col)};
-      program_.run(frame, buffers, tile, c + (row * part.cols + col) * bytes_, part.cols);
-    }
-  }
-}
-
 namespace {
-
-template <class T>
-void sumRows(char* to, const char* first, int64_t count, int64_t stride, int64_t elements) {
-  T* sum = reinterpret_cast<T*>(to);
-  const T* from = reinterpret_cast<const T*>(first);
-  std::memcpy(sum, from, static_cast<size_t>(elements) * sizeof(T));
-  for (int64_t part = 1; part < count; part++) {
-    const T* next = from + part * stride;
-    for (int64_t i = 0; i < elements; i++) sum[i] += next[i];
-  }
-}
 
 constexpr int64_t kRowBlock = 48;     // a multiple of every mr
 constexpr int64_t kColumnBlock = 512;
@@ -79,11 +24,10 @@ constexpr int64_t kFewTasks = 8;
 class MatMul final : public PreparedStep {
  public:
   MatMul(const Plan& plan, const Step& step, const Kernels& kernels)
-      : dtype_(step.dtype), product_(step, kernels, kDepth), m_(product_.m()), n_(product_.n()), k_(product_.k()),
-        batches_(elementCount(step.shape)), expression_(plan, step, product_, kernels) {
+      : dtype_(step.dtype), fused_(plan, step, kernels, kDepth), product_(fused_.product()), m_(product_.m()),
+        n_(product_.n()), k_(product_.k()), batches_(elementCount(step.shape)) {
     if (batches_ == 0 || m_ == 0 || n_ == 0) return;
     chooseTasks(step);
-    choosePlain(step);
     reserve();
   }
 
@@ -93,7 +37,9 @@ class MatMul final : public PreparedStep {
       const auto task = [&](int64_t batch, int slot) {
         char* packed = memory.slot(slot) + packedAt_;
         product_.packAll(memory.buffers, batch, 0, k_, packed);
-        for (int64_t number = 0; number < blocks_; number++) finish(memory, slot, batch, number, packed);
+        for (int64_t number = 0; number < blocks_; number++) {
+          fused_.run(memory.buffers, memory.slot(slot), batch, block(number), packed);
+        }
       };
       return parallelFor(batches_, memory.slots, task);
     }
@@ -109,7 +55,7 @@ class MatMul final : public PreparedStep {
         continue;
       }
       const auto task = [&](int64_t number, int slot) {
-        finish(memory, slot, group + number / blocks_, number % blocks_, memory.shared);
+        fused_.run(memory.buffers, memory.slot(slot), group + number / blocks_, block(number % blocks_), memory.shared);
       };
       parallelFor(perGroup * blocks_, memory.slots, task);
     }
@@ -137,22 +83,11 @@ class MatMul final : public PreparedStep {
     chunks_ = ceilDivide(std::max<int64_t>(k_, 1), chunkDepth_);
   }
 
-  // An expression that only stores the product needs no pass of its own.
-  void choosePlain(const Step& step) {
-    const Expression& e = step.expression;
-    if (product_.transposed() || e.instructions.size() != 1 || e.outputs.size() != 1) return;
-    const View& view = e.outputs[0].view;
-    // Rows must not overlap within a kernel's store.
-    if (view.strides.back() != 1 && n_ > 1) return;
-    plain_ = true;
-    plainView_ = view;
-  }
-
-  // A thread's memory: the product's, the expression's, a block of C, and B packed where a batch is a task.
+  // A thread's memory: the product's, a block of C where it is added from chunks, and B packed where a batch is a task.
   void reserve() {
-    expressionAt_ = product_.scratchBytes();
-    blockAt_ = expressionAt_ + expression_.scratchBytes(rowBlock_ * columnBlock_);
-    packedAt_ = blockAt_ + roundUpToLine(static_cast<size_t>(rowBlock_ * columnBlock_) * product_.elementBytes());
+    blockAt_ = fused_.scratchBytes(rowBlock_, columnBlock_);
+    packedAt_ = blockAt_;
+    if (chunks_ > 1) packedAt_ += roundUpToLine(static_cast<size_t>(rowBlock_ * columnBlock_) * product_.elementBytes());
     const size_t packedBytes = product_.packedBytes(k_);
     slotBytes = packedAt_ + (batchIsTask_ ? packedBytes : 0);
     sharedBytes = batchIsTask_ ? 0 : packedBytes;
@@ -168,23 +103,6 @@ class MatMul final : public PreparedStep {
     const int64_t across = ceilDivide(n_, columnBlock_);
     const int64_t row = number / across * rowBlock_, col = number % across * columnBlock_;
     return {row, std::min(rowBlock_, m_ - row), col, std::min(columnBlock_, n_ - col)};
-  }
-
-  // A block of C, all of k, and what follows it.
-  void finish(const RunMemory& memory, int slot, int64_t batch, int64_t number, const char* packed) const {
-    const Block part = block(number);
-    const Product::Depth depth{0, k_, 0, k_};
-    char* scratch = memory.slot(slot);
-    if (plain_) {
-      const int64_t stride = plainView_.strides[plainView_.strides.size() - 2];
-      char* c = static_cast<char*>(memory.buffers[plainView_.buffer]) +
-                (product_.batchOffset(plainView_, batch) + part.row * stride + part.col) *
-                    static_cast<int64_t>(product_.elementBytes());
-      return product_.multiply(memory.buffers, scratch, batch, part, depth, packed, c, stride, false);
-    }
-    char* c = scratch + blockAt_;
-    product_.multiply(memory.buffers, scratch, batch, part, depth, packed, c, part.cols, false);
-    expression_.run(memory.buffers, scratch + expressionAt_, batch, part, c);
   }
 
   void runChunks(const RunMemory& memory, int64_t group, int64_t perGroup) const {
@@ -210,30 +128,21 @@ class MatMul final : public PreparedStep {
         row.row += r;
         sumPartials(dtype_, c + r * part.cols * bytes, place(batch, 0, row), chunks_, area, part.cols);
       }
-      expression_.run(memory.buffers, memory.slot(slot) + expressionAt_, group + batch, part, c);
+      fused_.finish(memory.buffers, memory.slot(slot), group + batch, part, c);
     };
     parallelFor(perGroup * blocks_, memory.slots, combine);
   }
 
   DType dtype_;
-  Product product_;
+  FusedProduct fused_;
+  const Product& product_;
   int64_t m_, n_, k_, batches_;
-  ProductExpression expression_;
-  bool sharedB_ = true, batchIsTask_ = false, plain_ = false;
-  View plainView_;
+  bool sharedB_ = true, batchIsTask_ = false;
   int64_t rowBlock_ = kRowBlock, columnBlock_ = 1, blocks_ = 0, chunkDepth_ = 1, chunks_ = 1;
-  size_t expressionAt_ = 0, blockAt_ = 0, packedAt_ = 0, partialAt_ = 0;
+  size_t blockAt_ = 0, packedAt_ = 0, partialAt_ = 0;
 };
 
 }  // namespace
-
-void sumPartials(DType dtype, char* to, const char* first, int64_t count, int64_t stride, int64_t elements) {
-  switch (dtype) {
-    case DType::Float32: return sumRows<float>(to, first, count, stride, elements);
-    case DType::Float64: return sumRows<double>(to, first, count, stride, elements);
-    default: return sumRows<uint32_t>(to, first, count, stride, elements);
-  }
-}
 
 std::unique_ptr<PreparedStep> prepareMatMul(const Plan& plan, const Step& step, const Kernels& kernels) {
   return std::make_unique<MatMul>(plan, step, kernels);

@@ -9,7 +9,6 @@ namespace {
 
 constexpr int64_t kPackDepth = 512;
 constexpr int64_t kFewColumns = 4;
-constexpr int64_t kHotBytes = 8192;
 constexpr int64_t kPackedRows = 96;  // rows of A that are packed at a time, a multiple of every mr
 
 int64_t ceilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -51,11 +50,6 @@ int64_t Product::batchOffset(const View& view, int64_t batch) const {
     batch /= batch_[axis];
   }
   return offset;
-}
-
-int64_t Product::hotRows(int64_t cols) const {
-  const int64_t rows = kHotBytes / static_cast<int64_t>(bytes_) / std::max<int64_t>(1, cols);
-  return std::max<int64_t>(1, rows / kernel_.mr) * kernel_.mr;
 }
 
 bool Product::packsAs(const Product& other) const {

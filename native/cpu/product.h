@@ -37,8 +37,8 @@ class Product {
 
   // Whether B can be read unpacked, as whole panels of dense rows.
   bool dense() const { return !dot_ && bColumn_ == 1 && n_ % kernel_.nr == 0; }
-  // Rows of C whose block stays in the L1 cache with what is made of it, a multiple of the micro-kernel's.
-  int64_t hotRows(int64_t cols) const;
+  int64_t rowsAtOnce() const { return kernel_.mr; }   // of the micro-kernel
+  bool packsLeft() const { return packA_; }
 
   // C block (+)= A[rows, from .. to] B[from .. to, columns]. `packed` holds B[packedFrom .. packedTo], or is null:
   // then B is read as it lies.

@@ -69,14 +69,18 @@ std::unique_ptr<Runner::Workspace> Runner::acquire() {
   }
   auto workspace = std::make_unique<Workspace>();
   workspace->slots = slots;
-  workspace->arena = Memory(static_cast<size_t>(plan_.arenaBytes));
-  workspace->shared = Memory(sharedBytes_);
-  workspace->slotMemory = Memory(slotBytes_ * static_cast<size_t>(slots));
+  // In one piece, so that it lies on few large pages: what a thread works on then shares no sets of its cache by chance.
+  const size_t arenaBytes = roundUpToLine(static_cast<size_t>(plan_.arenaBytes));
+  const size_t slotBytes = slotBytes_ * static_cast<size_t>(slots);
+  workspace->memory = Memory(checkedBytes(static_cast<double>(arenaBytes) + static_cast<double>(slotBytes) +
+                                          static_cast<double>(sharedBytes_)));
+  workspace->slotMemory = workspace->memory.data() + arenaBytes;
+  workspace->shared = workspace->slotMemory + slotBytes;
   workspace->buffers.resize(plan_.buffers.size());
   for (size_t i = 0; i < plan_.buffers.size(); i++) {
     const Buffer& buffer = plan_.buffers[i];
     if (buffer.kind == BufferKind::Temporary) {
-      workspace->buffers[i] = workspace->arena.data() + buffer.offset;
+      workspace->buffers[i] = workspace->memory.data() + buffer.offset;
     }
   }
   return workspace;
@@ -92,8 +96,7 @@ void Runner::run(Workspace& workspace, void* const* inputs, void* const* outputs
   for (size_t i = 0; i < plan_.outputs.size(); i++) {
     workspace.buffers[static_cast<size_t>(plan_.outputs[i])] = outputs[i];
   }
-  const RunMemory memory{workspace.buffers.data(), workspace.shared.data(), workspace.slotMemory.data(), slotBytes_,
-                         workspace.slots};
+  const RunMemory memory{workspace.buffers.data(), workspace.shared, workspace.slotMemory, slotBytes_, workspace.slots};
   for (const auto& step : steps_) step->run(memory);
 }
 

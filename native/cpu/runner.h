@@ -35,7 +35,8 @@ class Runner {
   // later runs.
   struct Workspace {
     int slots = 0;
-    Memory arena, shared, slotMemory;
+    Memory memory;
+    char *slotMemory = nullptr, *shared = nullptr;  // parts of it; the arena is at its beginning
     std::vector<void*> buffers;
   };
   std::unique_ptr<Workspace> acquire();

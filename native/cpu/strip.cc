@@ -29,9 +29,11 @@ struct Tasks {
 class Strip final : public PreparedStep {
  public:
   Strip(const Plan& plan, const Step& step, const Kernels& kernels)
-      : rows_(step.rows), block_(step.block), chunk_(step.chunk), chunks_((step.rows + step.chunk - 1) / step.chunk),
+      : rows_(step.rows), block_(step.block), chunks_(static_cast<int64_t>(step.chunks.size())),
         pointerBytes_(roundUpToLine(plan.buffers.size() * sizeof(void*))),
         localBytes_(static_cast<size_t>(step.localBytes)), bufferCount_(plan.buffers.size()) {
+    starts_.push_back(0);
+    for (int64_t chunk : step.chunks) starts_.push_back(starts_.back() + chunk);
     for (int number : step.locals) {
       const Buffer& buffer = plan.buffers[static_cast<size_t>(number)];
       locals_.push_back({static_cast<size_t>(number), static_cast<size_t>(buffer.offset), buffer.bytes() / static_cast<size_t>(rows_)});
@@ -112,20 +114,21 @@ class Strip final : public PreparedStep {
     char* const own = memory.slot(slot);
     void** const pointers = reinterpret_cast<void**>(own);
     std::copy_n(memory.buffers, bufferCount_, pointers);
-    const int64_t end = std::min(rows_, (chunk + 1) * chunk_);
-    for (int64_t first = chunk * chunk_; first < end; first += block_) {
+    const int64_t begin = starts_[static_cast<size_t>(chunk)], end = starts_[static_cast<size_t>(chunk) + 1];
+    for (int64_t first = begin; first < end; first += block_) {
       for (const Local& local : locals_) {
         // Row `first` lies at the start of the local memory. The address of row 0 may lie outside of it; only
         // rows of the block are touched.
         const uintptr_t start = reinterpret_cast<uintptr_t>(own + pointerBytes_ + local.offset);
         pointers[local.number] = reinterpret_cast<void*>(start - static_cast<size_t>(first) * local.rowBytes);
       }
-      const Rows rows{first, std::min(end, first + block_), chunk, first == chunk * chunk_};
+      const Rows rows{first, std::min(end, first + block_), chunk, first == begin};
       for (const Part& part : parts_) part.part->run(partMemory(memory, part, pointers, slot), rows);
     }
   }
 
-  int64_t rows_, block_, chunk_, chunks_;
+  int64_t rows_, block_, chunks_;
+  std::vector<int64_t> starts_;  // first row of each chunk, and the end
   size_t pointerBytes_, localBytes_, bufferCount_;
   std::vector<Local> locals_;
   std::vector<Part> parts_;

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "folding.h"
-#include "matmul.h"
+#include "fused_product.h"
 #include "strip.h"
 
 namespace fluxion {
@@ -160,45 +160,36 @@ constexpr int64_t kDepth = 512;
 class ProductRows final : public StripPart {
  public:
   ProductRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t block)
-      : product_(step, kernels, kDepth), expression_(plan, step, product_, kernels) {
-    rowsAtOnce_ = product_.transposed() || product_.k() > kDepth ? block : std::min(block, product_.hotRows(step.n));
-    const int64_t elements = rowsAtOnce_ * step.n;
-    expressionAt_ = product_.scratchBytes();
-    blockAt_ = expressionAt_ + expression_.scratchBytes(elements);
-    scratchBytes = blockAt_ + roundUpToLine(static_cast<size_t>(elements) * product_.elementBytes());
+      : fused_(plan, step, kernels, kDepth) {
+    const Product& product = fused_.product();
+    scratchBytes = fused_.scratchBytes(product.transposed() ? product.m() : block, product.transposed() ? block : product.n());
   }
 
   void run(const PartMemory& memory, const Rows& rows) const override {
-    const int64_t k = product_.k();
-    char* c = memory.scratch + blockAt_;
-    for (int64_t row = rows.first; row < rows.end; row += rowsAtOnce_) {
-      const int64_t count = std::min(rowsAtOnce_, rows.end - row);
-      const Block block = product_.transposed() ? Block{0, product_.m(), row, count} : Block{row, count, 0, product_.n()};
-      product_.multiply(memory.buffers, memory.scratch, 0, block, {0, k, 0, k}, memory.packed, c, block.cols, false);
-      expression_.run(memory.buffers, memory.scratch + expressionAt_, 0, block, c);
-    }
+    const Product& product = fused_.product();
+    const int64_t count = rows.end - rows.first;
+    const Block block = product.transposed() ? Block{0, product.m(), rows.first, count}
+                                             : Block{rows.first, count, 0, product.n()};
+    fused_.run(memory.buffers, memory.scratch, 0, block, memory.packed);
   }
 
-  const Product* product() const override { return &product_; }
+  const Product* product() const override { return &fused_.product(); }
 
  private:
-  Product product_;
-  ProductExpression expression_;
-  int64_t rowsAtOnce_ = 1;
-  size_t expressionAt_ = 0, blockAt_ = 0;
+  FusedProduct fused_;
 };
 
 // A product whose k are the rows: a weight's gradient.
 class ProductSum final : public StripPart {
  public:
   ProductSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t chunks, int64_t block)
-      : dtype_(step.dtype), chunks_(chunks), product_(step, kernels, kDepth, false), area_(step.m * step.n),
-        expression_(plan, step, product_, kernels) {
+      : dtype_(step.dtype), chunks_(chunks), fused_(plan, step, kernels, kDepth, false), product_(fused_.product()),
+        area_(step.m * step.n) {
     packedAt_ = product_.scratchBytes();
     const size_t rowsScratch = packedAt_ + product_.packedBytes(block);
     rowBlock_ = std::max<int64_t>(1, std::min(product_.m(), kFinishElements / std::max<int64_t>(1, product_.n())));
     const int64_t elements = rowBlock_ * product_.n();
-    blockAt_ = expression_.scratchBytes(elements);
+    blockAt_ = fused_.scratchBytes(rowBlock_, product_.n());
     scratchBytes = std::max(rowsScratch, blockAt_ + roundUpToLine(static_cast<size_t>(elements) * product_.elementBytes()));
     sumBytes = checkedBytes(static_cast<double>(chunks) * static_cast<double>(area_) *
                             static_cast<double>(product_.elementBytes()));
@@ -220,7 +211,7 @@ class ProductSum final : public StripPart {
     char* c = memory.scratch + blockAt_;
     const char* first = partial(memory, 0) + block.row * block.cols * static_cast<int64_t>(product_.elementBytes());
     sumPartials(dtype_, c, first, chunks_, area_, block.rows * block.cols);
-    expression_.run(memory.buffers, memory.scratch, 0, block, c);
+    fused_.finish(memory.buffers, memory.scratch, 0, block, c);
   }
 
  private:
@@ -232,9 +223,9 @@ class ProductSum final : public StripPart {
 
   DType dtype_;
   int64_t chunks_;
-  Product product_;
+  FusedProduct fused_;
+  const Product& product_;
   int64_t area_;
-  ProductExpression expression_;
   int64_t rowBlock_ = 1;
   size_t packedAt_ = 0, blockAt_ = 0;
 };

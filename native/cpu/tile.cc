@@ -31,13 +31,13 @@ void splat(DType dtype, double value, void* out) {
 }  // namespace
 
 TileProgram::TileProgram(const Plan& plan, const Expression& expression, const Space& space, bool withOutputs,
-                         const Kernels& kernels)
-    : sizes_(space.sizes), wanted_(expression.outputs[0].value), kernels_(&kernels) {
+                         const Kernels& kernels, int64_t width)
+    : sizes_(space.sizes), width_(width), wanted_(expression.outputs[0].value), kernels_(&kernels) {
   if (sizes_.empty()) sizes_.push_back(1);
   columns_ = sizes_.back();
   rows_ = 1;
   for (size_t axis = 0; axis + 1 < sizes_.size(); axis++) rows_ *= sizes_[axis];
-  tileRows_ = columns_ > 0 && columns_ < kTile ? kTile / columns_ : 1;
+  tileRows_ = columns_ > 0 ? kTile / std::min(columns_, width_) : 1;
   const int64_t segments = columns_ > kTile ? (columns_ + kTile - 1) / kTile : 1;
   tiles_ = rows_ == 0 || columns_ == 0 ? 0 : segments > 1 ? rows_ * segments : (rows_ + tileRows_ - 1) / tileRows_;
 
@@ -54,7 +54,7 @@ TileProgram::TileProgram(const Plan& plan, const Expression& expression, const S
     steps.resize(sizes_.size(), 0.0);
     bool sameRows = true;
     for (size_t axis = 0; axis + 1 < steps.size(); axis++) sameRows = sameRows && steps[axis] == 0;
-    s.invariant = sameRows && (columns_ <= kTile || steps.back() == 0);
+    s.invariant = sameRows && (columns_ <= width_ || steps.back() == 0);
     s.dense = !index;
     double expected = 1;
     for (size_t axis = steps.size(); axis-- > 0; expected *= static_cast<double>(sizes_[axis])) {
@@ -201,8 +201,7 @@ Frame TileProgram::begin(char* memory, Pointers buffers) const {
     if (t.strided < 0) continue;
     const Strided& s = refs_[static_cast<size_t>(t.strided)];
     if (!s.invariant) continue;
-    const TileShape full{0, columns_ < kTile ? kTile / std::max<int64_t>(columns_, 1) : 1, 0,
-                         std::min<int64_t>(columns_, kTile)};
+    const TileShape full{0, tileRows_, 0, std::min(columns_, width_)};
     if (t.op == Op::Index) {
       TileShape row = full;
       row.rows = 1;
@@ -321,7 +320,8 @@ void TileProgram::fillIndex(const TileInstruction& in, const Frame& frame, const
 
 const void* TileProgram::run(Frame& frame, Pointers buffers, const TileShape& tile, const void* accumulator,
                              int64_t accumulatorStride) const {
-  if (!allDense_) {
+  const bool whole = tile.rows == 1 || tile.cols == columns_;
+  if (!allDense_ || !whole) {
     int64_t row = tile.row;
     for (size_t axis = sizes_.size() - 1; axis-- > 0;) {
       const int64_t next = row / sizes_[axis];
@@ -332,9 +332,10 @@ const void* TileProgram::run(Frame& frame, Pointers buffers, const TileShape& ti
   const size_t n = static_cast<size_t>(tile.rows * tile.cols);
   // Where the tile lies in memory, if its elements follow one another there.
   const auto address = [&](const Strided& s) -> char* {
-    if (!s.dense && !contiguous(s, frame, tile)) return nullptr;
+    const bool dense = s.dense && whole;
+    if (!dense && !contiguous(s, frame, tile)) return nullptr;
     const int64_t offset =
-        s.dense ? s.offset + tile.row * columns_ + tile.col : offsetOf(s, frame.index, tile.col);
+        dense ? s.offset + tile.row * columns_ + tile.col : offsetOf(s, frame.index, tile.col);
     return static_cast<char*>(buffers[s.buffer]) + offset * static_cast<int64_t>(s.bytes);
   };
   // Where a value goes: straight to its output where that is dense.

@@ -45,9 +45,10 @@ struct TileShape {
 
 class TileProgram {
  public:
-  // `space` has the strides of the loads and indexes, then those of the outputs if `withOutputs`.
+  // `space` has the strides of the loads and indexes, then those of the outputs if `withOutputs`. No tile has more
+  // than `width` columns; where the space has more, tiles that begin at multiples of `width` may have several rows.
   TileProgram(const Plan& plan, const Expression& expression, const Space& space, bool withOutputs,
-              const Kernels& kernels);
+              const Kernels& kernels, int64_t width = kTile);
 
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
@@ -61,8 +62,7 @@ class TileProgram {
   size_t frameBytes() const { return frameBytes_; }
   Frame begin(char* memory, Pointers buffers) const;
 
-  // Runs one tile: rows and columns as given by tile(), or any part of rows (whole rows if more than one,
-  // unless an accumulator block of `accumulatorStride` is narrower: see matmul.cc).
+  // Runs one tile: rows and columns as given by tile(), or any part of rows; several rows are whole or `width` wide.
   // Returns the tile of value `wanted` (outputs are written if the program has them).
   const void* run(Frame& frame, Pointers buffers, const TileShape& tile, const void* accumulator = nullptr,
                   int64_t accumulatorStride = 0) const;
@@ -106,7 +106,7 @@ class TileProgram {
   void allocateRegisters(const std::vector<bool>& keep);
 
   std::vector<int64_t> sizes_;
-  int64_t rows_, columns_, tileRows_, tiles_;
+  int64_t rows_, columns_, width_, tileRows_, tiles_;
   bool allDense_ = true;  // every load and output is dense or invariant
   std::vector<Strided> refs_;
   std::vector<TileInstruction> instructions_;
