@@ -28,11 +28,31 @@ void sumArrays(char* to, const char* first, int64_t count, int64_t stride, int64
   }
 }
 
+// The expression in which the accumulator takes the place of `sum`, its sum with `load`, which goes if it is not used
+// otherwise.
+Expression joined(const Expression& expression, size_t accumulator, size_t load, size_t sum, bool dropLoad) {
+  Expression result;
+  std::vector<int> number(expression.instructions.size(), 0);
+  for (size_t i = 0; i < number.size(); i++) {
+    if (i == accumulator || (dropLoad && i == load)) continue;
+    Instruction in = expression.instructions[i];
+    if (i == sum) in = expression.instructions[accumulator];
+    for (int a = 0; a < in.argCount; a++) in.args[a] = number[static_cast<size_t>(in.args[a])];
+    number[i] = static_cast<int>(result.instructions.size());
+    result.instructions.push_back(in);
+  }
+  for (const ExpressionOutput& out : expression.outputs) {
+    result.outputs.push_back({number[static_cast<size_t>(out.value)], out.view});
+  }
+  return result;
+}
+
 }  // namespace
 
 FusedProduct::FusedProduct(const Plan& plan, const Step& step, const Kernels& kernels, int64_t depth, bool whole)
-    : product_(step, kernels, depth, whole), program_(plan, step.expression, space(step), true, kernels, kWidth),
-      m_(step.m), bytes_(static_cast<int64_t>(product_.elementBytes())), copy_(kernels.copy[product_.elementBytes()]) {
+    : product_(step, kernels, depth, whole), ending_(whole ? endingOf(step, product_) : Ending{false, View{}, step}),
+      program_(plan, ending_.step.expression, space(ending_.step), true, kernels, kWidth), m_(step.m),
+      bytes_(static_cast<int64_t>(product_.elementBytes())), copy_(kernels.copy[product_.elementBytes()]) {
   const int64_t mr = product_.rowsAtOnce(), n = product_.n();
   if (product_.transposed()) {  // what follows a block is its transpose
     hotRows_ = product_.m();
@@ -44,7 +64,7 @@ FusedProduct::FusedProduct(const Plan& plan, const Step& step, const Kernels& ke
     hotRows_ = std::max<int64_t>(1, kRows / mr) * mr;
     hotCols_ = product_.packsLeft() ? n : kWidth;  // what is packed for some columns is lost for the next
   }
-  choosePlain(step);
+  choosePlain();
   frameAt_ = product_.scratchBytes();
   turnedAt_ = frameAt_ + roundUpToLine(program_.frameBytes());
 }
@@ -62,15 +82,41 @@ Space FusedProduct::space(const Step& step) {
   return result;
 }
 
+FusedProduct::Ending FusedProduct::endingOf(const Step& step, const Product& product) {
+  const Ending whole{false, View{}, step};
+  if (product.transposed()) return whole;
+  const std::vector<Instruction>& instructions = step.expression.instructions;
+  std::vector<int> uses(instructions.size(), 0);
+  for (const Instruction& in : instructions) {
+    for (int a = 0; a < in.argCount; a++) uses[static_cast<size_t>(in.args[a])]++;
+  }
+  for (const ExpressionOutput& out : step.expression.outputs) uses[static_cast<size_t>(out.value)]++;
+  // A load of the same row for every row of the product.
+  const auto isRow = [&](size_t value) {
+    const Instruction& in = instructions[value];
+    if (in.op != Op::Load || (in.view.strides.back() != 1 && step.n > 1)) return false;
+    return std::all_of(in.view.strides.begin(), in.view.strides.end() - 1, [](int64_t stride) { return stride == 0; });
+  };
+  for (size_t sum = 0; sum < instructions.size(); sum++) {
+    if (instructions[sum].op != Op::Add) continue;
+    for (int side = 0; side < 2; side++) {
+      const size_t left = static_cast<size_t>(instructions[sum].args[side]);
+      const size_t load = static_cast<size_t>(instructions[sum].args[1 - side]);
+      if (instructions[left].op != Op::Accumulator || uses[left] != 1 || !isRow(load)) continue;
+      Ending result{true, instructions[load].view, step};
+      result.step.expression = joined(step.expression, left, load, sum, uses[load] == 1);
+      return result;
+    }
+  }
+  return whole;
+}
+
 // An expression that only stores the product needs no pass of its own.
-void FusedProduct::choosePlain(const Step& step) {
-  const Expression& e = step.expression;
+void FusedProduct::choosePlain() {
+  const Expression& e = ending_.step.expression;
   if (product_.transposed() || e.instructions.size() != 1 || e.outputs.size() != 1) return;
-  const View& view = e.outputs[0].view;
   // Rows must not overlap within a kernel's store.
-  if (view.strides.back() != 1 && step.n > 1) return;
-  plain_ = true;
-  plainView_ = view;
+  plain_ = e.outputs[0].view.strides.back() == 1 || product_.n() == 1;
 }
 
 size_t FusedProduct::scratchBytes(int64_t rows, int64_t cols) const {
@@ -78,13 +124,23 @@ size_t FusedProduct::scratchBytes(int64_t rows, int64_t cols) const {
   return turnedAt_ + partBytes(std::min(rows, hotRows_), std::min(cols, hotCols_));
 }
 
+void FusedProduct::multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block,
+                            const Product::Depth& depth, const char* packed, char* c, int64_t ldc) const {
+  if (!ending_.starts || depth.from > 0) {
+    return product_.multiply(buffers, scratch, batch, block, depth, packed, c, ldc, Begin::Zero);
+  }
+  const char* start = static_cast<const char*>(buffers[ending_.start.buffer]) + ending_.start.offset * bytes_;
+  product_.multiply(buffers, scratch, batch, block, depth, packed, c, ldc, Begin::Row, start);
+}
+
 void FusedProduct::run(Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* packed) const {
   const Product::Depth depth{0, product_.k(), 0, product_.k()};
   if (plain_) {
-    const int64_t stride = plainView_.strides[plainView_.strides.size() - 2];
-    char* c = static_cast<char*>(buffers[plainView_.buffer]) +
-              (product_.batchOffset(plainView_, batch) + block.row * stride + block.col) * bytes_;
-    return product_.multiply(buffers, scratch, batch, block, depth, packed, c, stride, false);
+    const View& view = ending_.step.expression.outputs[0].view;
+    const int64_t stride = view.strides[view.strides.size() - 2];
+    char* c = static_cast<char*>(buffers[view.buffer]) +
+              (product_.batchOffset(view, batch) + block.row * stride + block.col) * bytes_;
+    return multiply(buffers, scratch, batch, block, depth, packed, c, stride);
   }
   Frame frame = begin(buffers, scratch);
   char* const c = scratch + turnedAt_ + (product_.transposed() ? partBytes(block.rows, block.cols) : 0);
@@ -92,7 +148,7 @@ void FusedProduct::run(Pointers buffers, char* scratch, int64_t batch, const Blo
     for (int64_t col = 0; col < block.cols; col += hotCols_) {
       const Block part{block.row + row, std::min(hotRows_, block.rows - row), block.col + col,
                        std::min(hotCols_, block.cols - col)};
-      product_.multiply(buffers, scratch, batch, part, depth, packed, c, part.cols, false);
+      multiply(buffers, scratch, batch, part, depth, packed, c, part.cols);
       express(frame, buffers, scratch, batch, part, c);
     }
   }

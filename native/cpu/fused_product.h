@@ -8,7 +8,7 @@ namespace fluxion {
 
 class FusedProduct {
  public:
-  // `depth`, `whole`: as for Product.
+  // `depth`, `whole`: as for Product. Where `whole` is false, only `finish` is called.
   FusedProduct(const Plan& plan, const Step& step, const Kernels& kernels, int64_t depth, bool whole = true);
 
   const Product& product() const { return product_; }
@@ -17,23 +17,33 @@ class FusedProduct {
   size_t scratchBytes(int64_t rows, int64_t cols) const;
   // A block of C, over all of k, and the expression on it. `packed`: the right side, packed whole.
   void run(Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* packed) const;
-  // The expression alone, on a block of C that lies dense at `c`.
+  // Its two halves: a part of the sum over k, to be added to the others, and the expression on a whole sum, which lies
+  // dense at `c`.
+  void multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Product::Depth& depth,
+                const char* packed, char* c, int64_t ldc) const;
   void finish(Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* c) const;
 
  private:
+  // What goes into the kernels' sums, and what is left for the expression.
+  struct Ending {
+    bool starts = false;  // with a row that is added to every row of the product, a bias,
+    View start;           // instead of 0
+    Step step;
+  };
+  static Ending endingOf(const Step& step, const Product& product);
   static Space space(const Step& step);
-  void choosePlain(const Step& step);
+  void choosePlain();
   Frame begin(Pointers buffers, char* scratch) const;
   size_t partBytes(int64_t rows, int64_t cols) const { return roundUpToLine(static_cast<size_t>(rows * cols * bytes_)); }
   void express(Frame& frame, Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* c) const;
 
   Product product_;
+  Ending ending_;
   TileProgram program_;
   int64_t m_;  // rows of a batch
   int64_t bytes_;
   int64_t hotRows_, hotCols_;  // what is multiplied before its expression runs
-  bool plain_ = false;         // the expression only stores the product,
-  View plainView_;             // here
+  bool plain_ = false;         // the expression only stores the product, at ending_.step's output
   size_t frameAt_ = 0, turnedAt_ = 0;
   CopyFn copy_;
 };

@@ -27,22 +27,29 @@ struct Simd {
   static constexpr int columns = lanes * kVectors;
 };
 
-// C = A B, or C += A B: then the product is summed on its own and added at the end, so that nothing waits for C.
+// One tile of a panel. What C holds is added at the end, so that nothing waits for it.
 //
 // A is read through a pointer for each three rows, because p, p + s and p + 2 s are addressing modes: a pointer
 // for every row would not fit the integer registers.
 template <class T, int Rows, bool RowMajor>
-void micro(int64_t k, const void* av, int64_t stride, const void* bv, int64_t bStride, void* cv, int64_t ldc,
-           bool accumulate) {
+inline void tile(const Panel& panel, const T* av, T* c) {
   using V = typename Simd<T>::Vector;
   constexpr int lanes = Simd<T>::lanes;
   constexpr int groups = (Rows + 2) / 3;
-  const T* b = static_cast<const T*>(bv);
-  T* c = static_cast<T*>(cv);
+  const int64_t k = panel.k, stride = panel.aStride, bStride = panel.bStride, ldc = panel.ldc;
+  const T* b = static_cast<const T*>(panel.b);
   V sum[Rows][kVectors] = {};
+  if (panel.begin == Begin::Row) {
+    const T* start = static_cast<const T*>(panel.start);
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; i++) {
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; j++) sum[i][j] = *reinterpret_cast<const V*>(start + j * lanes);
+    }
+  }
   const T* a[groups];
 #pragma GCC unroll 8
-  for (int g = 0; g < groups; g++) a[g] = static_cast<const T*>(av) + (RowMajor ? 3 * g * stride : 3 * g);
+  for (int g = 0; g < groups; g++) a[g] = av + (RowMajor ? 3 * g * stride : 3 * g);
   for (int64_t p = 0; p < k; p++) {
     V right[kVectors];
 #pragma GCC unroll 2
@@ -67,9 +74,27 @@ void micro(int64_t k, const void* av, int64_t stride, const void* bv, int64_t bS
 #pragma GCC unroll 2
     for (int j = 0; j < kVectors; j++) {
       V* const target = reinterpret_cast<V*>(c + i * ldc + j * lanes);
-      *target = accumulate ? *target + sum[i][j] : sum[i][j];
+      *target = panel.begin == Begin::C ? *target + sum[i][j] : sum[i][j];
     }
   }
+}
+
+// The rows that do not fill a tile.
+template <class T, int Rows, bool RowMajor>
+void rest(const Panel& panel, int64_t rows, const T* a, T* c) {
+  if constexpr (Rows > 0) {
+    if (rows == Rows) tile<T, Rows, RowMajor>(panel, a, c);
+    else rest<T, Rows - 1, RowMajor>(panel, rows, a, c);
+  }
+}
+
+template <class T, bool RowMajor>
+void multiplyPanel(const Panel& panel) {
+  const T* a = static_cast<const T*>(panel.a);
+  T* c = static_cast<T*>(panel.c);
+  int64_t rows = panel.rows;
+  for (; rows >= kRows; rows -= kRows, a += panel.aTile, c += kRows * panel.ldc) tile<T, kRows, RowMajor>(panel, a, c);
+  rest<T, kRows - 1, RowMajor>(panel, rows, a, c);
 }
 
 // Copies a panel of up to `columns` columns so that the kernel reads it in order; missing columns are zero.
@@ -97,7 +122,7 @@ void packPanel(void* packedv, const void* bv, int64_t kStride, int64_t nStride, 
 }
 
 template <class T>
-void dot(int64_t k, const void* av, const void* btv, int64_t columns, void* cv) {
+void dot(int64_t k, const void* av, const void* btv, int64_t columns, const void* start, void* cv) {
   using V = typename Simd<T>::Vector;
   constexpr int lanes = Simd<T>::lanes;
   const T* a = static_cast<const T*>(av);
@@ -117,16 +142,7 @@ void dot(int64_t k, const void* av, const void* btv, int64_t columns, void* cv) 
       for (int j = 0; j < half; j++) lane[j] += lane[j + half];
     }
     for (; p < k; p++) lane[0] += a[p] * b[p];
-    c[n] = lane[0];
-  }
-}
-
-template <class T, int Rows>
-void setRows(GemmKernel& g) {
-  if constexpr (Rows > 0) {
-    g.rowMajor[Rows] = micro<T, Rows, true>;
-    g.columnMajor[Rows] = micro<T, Rows, false>;
-    setRows<T, Rows - 1>(g);
+    c[n] = start == nullptr ? lane[0] : lane[0] + static_cast<const T*>(start)[n];
   }
 }
 
@@ -136,7 +152,8 @@ void set(GemmKernel& g) {
   g.nr = Simd<T>::columns;
   g.packPanel = packPanel<T>;
   g.dot = dot<T>;
-  setRows<T, kRows>(g);
+  g.rowMajor = multiplyPanel<T, true>;
+  g.columnMajor = multiplyPanel<T, false>;
 }
 
 }  // namespace

@@ -34,19 +34,29 @@ using CopyFn = void (*)(void* dst, int64_t dstRow, int64_t dstCol, const void* s
 // partial[c] = partial[c] (op) x[r * cols + c], for all r in order.
 using FoldColumnsFn = void (*)(void* partial, const void* x, size_t rows, size_t cols);
 
-// C[rows x nr] (+)= A[rows x k] B[k x nr]; A has one unit stride, the rows of B and C are dense.
-// aStride: of rows when A is row-major, of k otherwise; bStride, ldc: of rows; in elements.
-using MicroFn = void (*)(int64_t k, const void* a, int64_t aStride, const void* b, int64_t bStride, void* c, int64_t ldc,
-                         bool accumulate);
-// c[n] = sum over k of a[k] bt[n][k]: few columns, both contiguous along k.
-using DotFn = void (*)(int64_t k, const void* a, const void* bt, int64_t columns, void* c);
+// Rows of C by nr columns: C = A B, C += A B, or C = start + A B with a row `start` that is added to every row.
+// The rows of A are in tiles of mr: `aTile` from one to the next. `aStride`: of rows when A is row-major, of k
+// otherwise; the other stride is 1. bStride, ldc: of rows. All in elements. The rows of B and C are dense.
+enum class Begin { Zero, C, Row };
+struct Panel {
+  int64_t rows, k;
+  const void* a;
+  int64_t aStride, aTile;
+  const void* b;
+  int64_t bStride;
+  void* c;
+  int64_t ldc;
+  Begin begin;
+  const void* start;
+};
+using PanelFn = void (*)(const Panel& panel);
+// c[n] = start[n] + sum over k of a[k] bt[n][k]: few columns, both contiguous along k; `start` may be null.
+using DotFn = void (*)(int64_t k, const void* a, const void* bt, int64_t columns, const void* start, void* c);
 using PackFn = void (*)(void* packed, const void* b, int64_t kStride, int64_t nStride, int64_t k, int64_t n);
 
-constexpr int kMaxMicroRows = 16;
 struct GemmKernel {
-  int mr = 0, nr = 0;
-  MicroFn rowMajor[kMaxMicroRows + 1] = {};     // by number of rows
-  MicroFn columnMajor[kMaxMicroRows + 1] = {};
+  int mr = 0, nr = 0;  // a tile that is computed at once
+  PanelFn rowMajor = nullptr, columnMajor = nullptr;
   PackFn packPanel = nullptr;  // one panel of nr columns, zero where n < nr
   DotFn dot = nullptr;
 };

@@ -115,8 +115,8 @@ class MatMul final : public PreparedStep {
       const int64_t chunk = number % chunks_, rest = number / chunks_, batch = rest / blocks_;
       const Block part = block(rest % blocks_);
       const int64_t from = chunk * chunkDepth_, to = std::min(k_, from + chunkDepth_);
-      product_.multiply(memory.buffers, memory.slot(slot), group + batch, part, {from, to, 0, k_}, memory.shared,
-                        place(batch, chunk, part), n_, false);
+      fused_.multiply(memory.buffers, memory.slot(slot), group + batch, part, {from, to, 0, k_}, memory.shared,
+                      place(batch, chunk, part), n_);
     };
     parallelFor(perGroup * blocks_ * chunks_, memory.slots, task);
     const auto combine = [&](int64_t number, int slot) {

@@ -35,8 +35,8 @@ Product::Product(const Step& step, const Kernels& kernels, int64_t depth, bool w
   rowMajor_ = aDepth_ == 1;
   packA_ = !dot_ && !rowMajor_ && aRow_ != 1;
   panels_ = ceilDivide(n_, kernel_.nr);
-  edgeBytes_ = roundUpToLine(static_cast<size_t>(kMaxMicroRows * kernel_.nr) * bytes_);
-  scratchBytes_ = edgeBytes_ + (packA_ ? static_cast<size_t>((kPackedRows + kMaxMicroRows) * depth_) * bytes_ : 0);
+  edgeBytes_ = roundUpToLine(static_cast<size_t>((kernel_.mr + 1) * kernel_.nr) * bytes_);
+  scratchBytes_ = edgeBytes_ + (packA_ ? static_cast<size_t>((kPackedRows + kernel_.mr) * depth_) * bytes_ : 0);
 }
 
 const char* Product::operand(Pointers buffers, const View& view, int64_t batch) const {
@@ -84,59 +84,75 @@ void Product::packAll(Pointers buffers, int64_t batch, int64_t from, int64_t to,
 }
 
 void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Depth& depth,
-                       const char* packed, char* c, int64_t ldc, bool accumulate) const {
+                       const char* packed, char* c, int64_t ldc, Begin begin, const char* start) const {
   const int64_t bytes = static_cast<int64_t>(bytes_);
   if (depth.from >= depth.to) {
-    if (accumulate) return;
+    if (begin == Begin::C) return;
+    const size_t width = static_cast<size_t>(block.cols * bytes);
     for (int64_t r = 0; r < block.rows; r++) {
-      std::memset(c + r * ldc * bytes, 0, static_cast<size_t>(block.cols * bytes));
+      if (begin == Begin::Row) std::memcpy(c + r * ldc * bytes, start + block.col * bytes, width);
+      else std::memset(c + r * ldc * bytes, 0, width);
     }
     return;
   }
   const char* a = operand(buffers, a_, batch);
   if (dot_) {
     for (int64_t r = 0; r < block.rows; r++) {
-      kernel_.dot(k_, a + (block.row + r) * aRow_ * bytes, packed, n_, c + r * ldc * bytes);
+      kernel_.dot(k_, a + (block.row + r) * aRow_ * bytes, packed, n_, start, c + r * ldc * bytes);
     }
     return;
   }
   const int64_t nr = kernel_.nr, mr = kernel_.mr, packedDepth = depth.packedTo - depth.packedFrom;
   const char* b = packed == nullptr ? operand(buffers, b_, batch) : nullptr;
-  const int64_t bStride = packed == nullptr ? bDepth_ : nr;
   char* edge = scratch;
   char* left = scratch + edgeBytes_;
-  for (int64_t row0 = 0; row0 < block.rows; row0 += kPackedRows) {
-    const int64_t rowsHere = std::min(kPackedRows, block.rows - row0);
+  const PanelFn multiplyPanel = packA_ || !rowMajor_ ? kernel_.columnMajor : kernel_.rowMajor;
+  Panel panel{};
+  panel.aStride = packA_ ? mr : rowMajor_ ? aRow_ : aDepth_;
+  panel.bStride = packed == nullptr ? bDepth_ : nr;
+  for (int64_t row = 0; row < block.rows; row += kPackedRows) {
+    panel.rows = std::min(kPackedRows, block.rows - row);
     for (int64_t k0 = depth.from; k0 < depth.to; k0 += depth_) {
-      const int64_t length = std::min(depth_, depth.to - k0);
-      const bool add = accumulate || k0 > depth.from;
-      const char* origin = a + ((block.row + row0) * aRow_ + k0 * aDepth_) * bytes;
-      if (packA_) packRows(origin, rowsHere, length, left);
+      panel.k = std::min(depth_, depth.to - k0);
+      panel.aTile = packA_ ? mr * panel.k : mr * aRow_;
+      panel.begin = k0 > depth.from ? Begin::C : begin;
+      const char* origin = a + ((block.row + row) * aRow_ + k0 * aDepth_) * bytes;
+      if (packA_) packRows(origin, panel.rows, panel.k, left);
+      panel.a = packA_ ? left : origin;
       for (int64_t col = 0; col < block.cols; col += nr) {
-        const char* panel =
-            packed == nullptr ? b + (k0 * bDepth_ + block.col + col) * bytes
-                              : packed + ((block.col + col) / nr * packedDepth + (k0 - depth.packedFrom)) * nr * bytes;
+        panel.b = packed == nullptr
+                      ? b + (k0 * bDepth_ + block.col + col) * bytes
+                      : packed + ((block.col + col) / nr * packedDepth + (k0 - depth.packedFrom)) * nr * bytes;
+        panel.c = c + (row * ldc + col) * bytes;
+        panel.ldc = ldc;
+        panel.start = start == nullptr ? nullptr : start + (block.col + col) * bytes;
         const int64_t cols = std::min(nr, block.cols - col);
-        for (int64_t row = 0; row < rowsHere; row += mr) {
-          const int64_t rows = std::min(mr, rowsHere - row);
-          const char* strip = packA_ ? left + row * length * bytes : origin + row * aRow_ * bytes;
-          const MicroFn micro = packA_ || !rowMajor_ ? kernel_.columnMajor[rows] : kernel_.rowMajor[rows];
-          const int64_t stride = packA_ ? mr : rowMajor_ ? aRow_ : aDepth_;
-          char* target = c + ((row0 + row) * ldc + col) * bytes;
-          if (cols == nr) {
-            micro(length, strip, stride, panel, bStride, target, ldc, add);
-            continue;
-          }
-          // Fewer columns than the kernel writes: by way of a full tile.
-          const size_t width = static_cast<size_t>(cols * bytes);
-          if (add) {
-            for (int64_t r = 0; r < rows; r++) std::memcpy(edge + r * nr * bytes, target + r * ldc * bytes, width);
-          }
-          micro(length, strip, stride, panel, bStride, edge, nr, add);
-          for (int64_t r = 0; r < rows; r++) std::memcpy(target + r * ldc * bytes, edge + r * nr * bytes, width);
-        }
+        if (cols == nr) multiplyPanel(panel);
+        else multiplyEdge(multiplyPanel, panel, cols, edge);
       }
     }
+  }
+}
+
+// Fewer columns than the kernel writes: tile by tile, by way of a whole one.
+void Product::multiplyEdge(PanelFn multiplyPanel, const Panel& whole, int64_t cols, char* edge) const {
+  const int64_t bytes = static_cast<int64_t>(bytes_), nr = kernel_.nr, mr = kernel_.mr;
+  const size_t width = static_cast<size_t>(cols * bytes);
+  char* const start = edge + mr * nr * bytes;
+  if (whole.begin == Begin::Row) std::memcpy(start, whole.start, width);
+  Panel panel = whole;
+  panel.start = start;
+  panel.c = edge;
+  panel.ldc = nr;
+  for (int64_t row = 0; row < whole.rows; row += mr) {
+    panel.rows = std::min(mr, whole.rows - row);
+    panel.a = static_cast<const char*>(whole.a) + row / mr * whole.aTile * bytes;
+    char* const c = static_cast<char*>(whole.c) + row * whole.ldc * bytes;
+    if (panel.begin == Begin::C) {
+      for (int64_t r = 0; r < panel.rows; r++) std::memcpy(edge + r * nr * bytes, c + r * whole.ldc * bytes, width);
+    }
+    multiplyPanel(panel);
+    for (int64_t r = 0; r < panel.rows; r++) std::memcpy(c + r * whole.ldc * bytes, edge + r * nr * bytes, width);
   }
 }
 

@@ -40,20 +40,22 @@ class Product {
   int64_t rowsAtOnce() const { return kernel_.mr; }   // of the micro-kernel
   bool packsLeft() const { return packA_; }
 
-  // C block (+)= A[rows, from .. to] B[from .. to, columns]. `packed` holds B[packedFrom .. packedTo], or is null:
-  // then B is read as it lies.
+  // C block = A[rows, from .. to] B[from .. to, columns]: alone, added to C, or to a row `start` of all columns of C
+  // (never where the product is transposed). `packed` holds B[packedFrom .. packedTo], or is null: then B is read as
+  // it lies.
   struct Depth {
     int64_t from, to, packedFrom, packedTo;
   };
   size_t scratchBytes() const { return scratchBytes_; }
   void multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Depth& depth,
-                const char* packed, char* c, int64_t ldc, bool accumulate) const;
+                const char* packed, char* c, int64_t ldc, Begin begin, const char* start = nullptr) const;
 
   // Offset of an operand or output of this batch, in elements.
   int64_t batchOffset(const View& view, int64_t batch) const;
 
  private:
   const char* operand(Pointers buffers, const View& view, int64_t batch) const;
+  void multiplyEdge(PanelFn multiplyPanel, const Panel& whole, int64_t cols, char* edge) const;
   void packRows(const char* a, int64_t rows, int64_t depth, char* left) const;
 
   int64_t m_, n_, k_;
