@@ -65,6 +65,38 @@ void foldColumns(void* partial, const void* values, size_t rows, size_t cols) {
   }
 }
 
+template <class F, class T, size_t N>
+inline void tallColumns(Partial<T>* p, const T* x, size_t rows, size_t cols) {
+  size_t r = 0;
+  if (rows >= 4) {
+    T sum[4][N];
+    for (size_t i = 0; i < 4; i++) {
+      for (size_t j = 0; j < N; j++) sum[i][j] = x[i * cols + j];
+    }
+    for (r = 4; r + 4 <= rows; r += 4) {
+      for (size_t i = 0; i < 4; i++) {
+        for (size_t j = 0; j < N; j++) sum[i][j] = F::of(sum[i][j], x[(r + i) * cols + j]);
+      }
+    }
+    for (size_t i = 0; i < 4; i++) {
+      for (size_t j = 0; j < N; j++) p[j] = F::of(p[j], static_cast<Partial<T>>(sum[i][j]));
+    }
+  }
+  for (; r < rows; r++) {
+    for (size_t j = 0; j < N; j++) p[j] = F::of(p[j], static_cast<Partial<T>>(x[r * cols + j]));
+  }
+}
+
+// As foldColumns, but every fourth row is folded in the dtype of the elements: for some tens of rows.
+template <class F, class T>
+void foldTall(void* partial, const void* values, size_t rows, size_t cols) {
+  Partial<T>* p = static_cast<Partial<T>*>(partial);
+  const T* x = static_cast<const T*>(values);
+  size_t c = 0;
+  for (; c + kLanes <= cols; c += kLanes) tallColumns<F, T, kLanes>(p + c, x + c, rows, cols);
+  for (; c < cols; c++) tallColumns<F, T, 1>(p + c, x + c, rows, cols);
+}
+
 template <class F, class T>
 void foldRows(void* partial, const void* values, size_t rows, size_t cols) {
   Partial<T>* p = static_cast<Partial<T>*>(partial);
@@ -76,6 +108,7 @@ template <class F>
 void fill(Kernels& k, int reducer) {
 #define FILL(T, dtype)                                                  \
   k.foldColumns[reducer][static_cast<int>(DType::dtype)] = foldColumns<F, T>; \
+  k.foldTall[reducer][static_cast<int>(DType::dtype)] = foldTall<F, T>; \
   k.foldRows[reducer][static_cast<int>(DType::dtype)] = foldRows<F, T>;
   FILL(float, Float32)
   FILL(double, Float64)

@@ -9,6 +9,7 @@ Folding::Folding(Reducer reducer, DType dtype, const Kernels& kernels)
   const int wide = dtype == DType::Float32 ? static_cast<int>(DType::Float64) : type;
   combine_ = kernels.op[static_cast<int>(op)][type];
   foldColumns_ = kernels.foldColumns[kind][type];
+  foldTall_ = kernels.foldTall[kind][type];
   foldRows_ = kernels.foldRows[kind][type];
   widen_ = kernels.cast[type][wide];
   narrow_ = kernels.cast[wide][type];

@@ -23,6 +23,12 @@ class Folding {
   }
   // partial[c] = partial[c] (op) the fold of column c.
   void foldColumns(char* partial, const void* x, size_t rows, size_t cols) const { foldColumns_(partial, x, rows, cols); }
+  // The same, of a block of some tens of rows that starts the partial results or not.
+  void foldBlock(char* partial, const char* x, size_t rows, size_t cols, bool start) const {
+    if (start) startColumns(partial, x, 1, cols);
+    if (start) x += cols * bytes_;
+    foldTall_(partial, x, rows - start, cols);
+  }
   // partial[r] = the fold of row r.
   void foldRows(char* partial, const void* x, size_t rows, size_t cols) const { foldRows_(partial, x, rows, cols); }
   // partial[i] = partial[i] (op) other[i]
@@ -38,7 +44,7 @@ class Folding {
   DType dtype_ = DType::Float32;
   size_t bytes_ = 4;
   ElementwiseFn combine_ = nullptr, widen_ = nullptr, narrow_ = nullptr;
-  FoldColumnsFn foldColumns_ = nullptr, foldRows_ = nullptr;
+  FoldColumnsFn foldColumns_ = nullptr, foldTall_ = nullptr, foldRows_ = nullptr;
 };
 
 }  // namespace fluxion

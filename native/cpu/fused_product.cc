@@ -142,7 +142,7 @@ void FusedProduct::run(Pointers buffers, char* scratch, int64_t batch, const Blo
               (product_.batchOffset(view, batch) + block.row * stride + block.col) * bytes_;
     return multiply(buffers, scratch, batch, block, depth, packed, c, stride);
   }
-  Frame frame = begin(buffers, scratch);
+  Frame frame = program_.begin(scratch + frameAt_, buffers);
   char* const c = scratch + turnedAt_ + (product_.transposed() ? partBytes(block.rows, block.cols) : 0);
   for (int64_t row = 0; row < block.rows; row += hotRows_) {
     for (int64_t col = 0; col < block.cols; col += hotCols_) {
@@ -155,11 +155,9 @@ void FusedProduct::run(Pointers buffers, char* scratch, int64_t batch, const Blo
 }
 
 void FusedProduct::finish(Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* c) const {
-  Frame frame = begin(buffers, scratch);
+  Frame frame = program_.begin(scratch + frameAt_, buffers);
   express(frame, buffers, scratch, batch, block, c);
 }
-
-Frame FusedProduct::begin(Pointers buffers, char* scratch) const { return program_.begin(scratch + frameAt_, buffers); }
 
 void FusedProduct::express(Frame& frame, Pointers buffers, char* scratch, int64_t batch, const Block& block,
                            const char* c) const {

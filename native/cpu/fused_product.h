@@ -33,7 +33,6 @@ class FusedProduct {
   static Ending endingOf(const Step& step, const Product& product);
   static Space space(const Step& step);
   void choosePlain();
-  Frame begin(Pointers buffers, char* scratch) const;
   size_t partBytes(int64_t rows, int64_t cols) const { return roundUpToLine(static_cast<size_t>(rows * cols * bytes_)); }
   void express(Frame& frame, Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* c) const;
 

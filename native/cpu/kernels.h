@@ -68,6 +68,7 @@ struct Kernels {
   Pair pairs[kPairs] = {};
   CopyFn copy[9] = {};                   // by bytes of an element
   FoldColumnsFn foldColumns[3][kDTypes] = {};  // sum, max, min
+  FoldColumnsFn foldTall[3][kDTypes] = {};  // the same, faster, for some tens of rows
   FoldColumnsFn foldRows[3][kDTypes] = {};  // partial[r] = fold of row r (overwrites)
   GemmKernel gemm[kDTypes];
 };

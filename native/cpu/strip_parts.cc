@@ -17,7 +17,7 @@ class MapRows final : public StripPart {
   }
 
   void run(const PartMemory& memory, const Rows& rows) const override {
-    Frame frame = program_.begin(memory.scratch, memory.buffers);
+    Frame frame = program_.begin(memory.scratch, memory.buffers, (rows.end - rows.first) * perRow_);
     const int64_t end = rows.end * perRow_, columns = program_.columns(), step = program_.tileRows();
     for (int64_t row = rows.first * perRow_; row < end; row += step) {
       for (int64_t col = 0; col < columns; col += kTile) {
@@ -67,9 +67,14 @@ class ReduceSum final : public StripPart {
   }
 
   void run(const PartMemory& memory, const Rows& rows) const override {
-    Frame frame = program_.begin(memory.scratch, memory.buffers);
     const int64_t columns = program_.columns();
     char* const partial = memory.sums + static_cast<size_t>(rows.chunk * kept_) * 8;
+    const char* const direct = scalar_ ? nullptr : program_.direct(memory.buffers, rows.first * perRow_);
+    if (direct != nullptr) {
+      const size_t count = static_cast<size_t>((rows.end - rows.first) * perRow_);
+      return folding_.foldBlock(partial, direct, count, static_cast<size_t>(columns), rows.opensChunk);
+    }
+    Frame frame = program_.begin(memory.scratch, memory.buffers);
     for (int64_t col = 0; col < columns; col += kTile) {
       const int64_t cols = std::min<int64_t>(kTile, columns - col);
       const bool start = rows.opensChunk && (col == 0 || !scalar_);

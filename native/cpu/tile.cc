@@ -15,15 +15,15 @@ size_t roundUp(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 size_t registerBytes(DType dtype) { return kTile * byteSize(dtype) + kLine; }
 
 // Any dtype from a double as plan.ts says; integers wrap.
-void splat(DType dtype, double value, void* out) {
+void splat(DType dtype, double value, void* out, size_t n) {
   switch (dtype) {
-    case DType::Float32: std::fill_n(static_cast<float*>(out), kTile, static_cast<float>(value)); break;
-    case DType::Float64: std::fill_n(static_cast<double*>(out), kTile, value); break;
-    case DType::Bool: std::memset(out, value != 0, kTile); break;
+    case DType::Float32: std::fill_n(static_cast<float*>(out), n, static_cast<float>(value)); break;
+    case DType::Float64: std::fill_n(static_cast<double*>(out), n, value); break;
+    case DType::Bool: std::memset(out, value != 0, n); break;
     default: {
       // A constant of an integer dtype is one of its values; anything else becomes 0, never undefined.
       const bool fits = value >= -2147483648.0 && value <= 4294967295.0;
-      std::fill_n(static_cast<uint32_t*>(out), kTile, static_cast<uint32_t>(fits ? static_cast<int64_t>(value) : 0));
+      std::fill_n(static_cast<uint32_t*>(out), n, static_cast<uint32_t>(fits ? static_cast<int64_t>(value) : 0));
     }
   }
 }
@@ -186,7 +186,15 @@ TileShape TileProgram::tile(int64_t number) const {
   return {row, std::min(tileRows_, rows_ - row), 0, columns_};
 }
 
-Frame TileProgram::begin(char* memory, Pointers buffers) const {
+const char* TileProgram::direct(Pointers buffers, int64_t row) const {
+  if (instructions_.size() != 1 || instructions_[0].op != Op::Load || !refs_[0].dense) return nullptr;
+  const Strided& s = refs_[0];
+  return static_cast<const char*>(buffers[s.buffer]) + (s.offset + row * columns_) * static_cast<int64_t>(s.bytes);
+}
+
+Frame TileProgram::begin(char* memory, Pointers buffers, int64_t rows) const {
+  const TileShape full{0, std::min(tileRows_, rows), 0, std::min(columns_, width_)};
+  const size_t elements = columns_ < width_ ? static_cast<size_t>(full.rows * full.cols) : kTile;
   Frame frame;
   frame.registers = memory;
   frame.values = reinterpret_cast<const void**>(memory + roundUp(registerBytes_));
@@ -197,11 +205,10 @@ Frame TileProgram::begin(char* memory, Pointers buffers) const {
     const TileInstruction& t = instructions_[i];
     char* slot = memory + t.slot;
     frame.values[i] = slot;
-    if (t.op == Op::Constant) splat(t.dtype, t.constant, slot);
+    if (t.op == Op::Constant) splat(t.dtype, t.constant, slot, elements);
     if (t.strided < 0) continue;
     const Strided& s = refs_[static_cast<size_t>(t.strided)];
     if (!s.invariant) continue;
-    const TileShape full{0, tileRows_, 0, std::min(columns_, width_)};
     if (t.op == Op::Index) {
       TileShape row = full;
       row.rows = 1;

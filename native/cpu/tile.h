@@ -58,9 +58,12 @@ class TileProgram {
   TileShape tile(int64_t number) const;
 
   // A thread's memory. A frame is set up at `memory` (64-byte aligned) and started by `begin`, which fills
-  // the registers that no tile changes.
+  // the registers that no tile changes, as far as tiles of up to so many rows need them.
   size_t frameBytes() const { return frameBytes_; }
-  Frame begin(char* memory, Pointers buffers) const;
+  Frame begin(char* memory, Pointers buffers, int64_t rows = kTile) const;
+
+  // Where an expression that only loads elements which lie dense in memory has this row; null for any other.
+  const char* direct(Pointers buffers, int64_t row) const;
 
   // Runs one tile: rows and columns as given by tile(), or any part of rows; several rows are whole or `width` wide.
   // Returns the tile of value `wanted` (outputs are written if the program has them).
