@@ -89,8 +89,11 @@ export function fuse(nodes: readonly Node[], outputs: readonly Node[]): Group[] 
     for (const member of [...inside, node]) addReads(group, member);
     order.push(group);
     if (group.root !== undefined) continue;
-    // The latest producers first: they have most to share with this node.
-    for (const [other, direct] of [...group.needs].reverse()) {
+    // A product of which this node is the first to read the result, which its kernel then may finish itself; otherwise
+    // the latest producers first: they have most to share with this node.
+    const isProduct = ([{ root }]: [Mutable, boolean]) => root !== undefined && node.inputs.includes(root);
+    const producers = [...group.needs].reverse();
+    for (const [other, direct] of [...producers.filter(isProduct), ...producers]) {
       if (!direct || !other.alive || !mergeable(group, other)) continue;
       merge(group, other, groups, order);
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 namespace fluxion {
 namespace {
@@ -28,15 +29,39 @@ void sumArrays(char* to, const char* first, int64_t count, int64_t stride, int64
   }
 }
 
-// The expression in which the accumulator takes the place of `sum`, its sum with `load`, which goes if it is not used
-// otherwise.
-Expression joined(const Expression& expression, size_t accumulator, size_t load, size_t sum, bool dropLoad) {
+// An instruction of the product and a load, of which it alone reads the product.
+struct OfProduct {
+  size_t result, product, load;
+  bool loadsAlone;  // no other instruction reads the load
+};
+
+template <class Accepts>
+std::optional<OfProduct> findOfProduct(const Expression& expression, Op op, const Accepts& accepts) {
+  const std::vector<Instruction>& instructions = expression.instructions;
+  std::vector<int> uses(instructions.size(), 0);
+  for (const Instruction& in : instructions) {
+    for (int a = 0; a < in.argCount; a++) uses[static_cast<size_t>(in.args[a])]++;
+  }
+  for (const ExpressionOutput& out : expression.outputs) uses[static_cast<size_t>(out.value)]++;
+  for (size_t i = 0; i < instructions.size(); i++) {
+    if (instructions[i].op != op) continue;
+    for (int side = 0; side < 2; side++) {
+      const size_t product = static_cast<size_t>(instructions[i].args[side]);
+      const size_t load = static_cast<size_t>(instructions[i].args[1 - side]);
+      if (instructions[product].op != Op::Accumulator || uses[product] != 1) continue;
+      if (instructions[load].op == Op::Load && accepts(instructions[load].view)) return OfProduct{i, product, load, uses[load] == 1};
+    }
+  }
+  return std::nullopt;
+}
+
+// The expression in which the product takes the place of an instruction of it, and the load goes.
+Expression joined(const Expression& expression, const OfProduct& found) {
   Expression result;
   std::vector<int> number(expression.instructions.size(), 0);
   for (size_t i = 0; i < number.size(); i++) {
-    if (i == accumulator || (dropLoad && i == load)) continue;
-    Instruction in = expression.instructions[i];
-    if (i == sum) in = expression.instructions[accumulator];
+    if (i == found.product || (i == found.load && found.loadsAlone)) continue;
+    Instruction in = expression.instructions[i == found.result ? found.product : i];
     for (int a = 0; a < in.argCount; a++) in.args[a] = number[static_cast<size_t>(in.args[a])];
     number[i] = static_cast<int>(result.instructions.size());
     result.instructions.push_back(in);
@@ -50,7 +75,7 @@ Expression joined(const Expression& expression, size_t accumulator, size_t load,
 }  // namespace
 
 FusedProduct::FusedProduct(const Plan& plan, const Step& step, const Kernels& kernels, int64_t depth, bool whole)
-    : product_(step, kernels, depth, whole), ending_(whole ? endingOf(step, product_) : Ending{false, View{}, step}),
+    : product_(step, kernels, depth, whole), ending_(whole ? endingOf(step, product_) : Ending{step}),
       program_(plan, ending_.step.expression, space(ending_.step), true, kernels, kWidth), m_(step.m),
       bytes_(static_cast<int64_t>(product_.elementBytes())), copy_(kernels.copy[product_.elementBytes()]) {
   const int64_t mr = product_.rowsAtOnce(), n = product_.n();
@@ -83,32 +108,29 @@ Space FusedProduct::space(const Step& step) {
 }
 
 FusedProduct::Ending FusedProduct::endingOf(const Step& step, const Product& product) {
-  const Ending whole{false, View{}, step};
-  if (product.transposed()) return whole;
-  const std::vector<Instruction>& instructions = step.expression.instructions;
-  std::vector<int> uses(instructions.size(), 0);
-  for (const Instruction& in : instructions) {
-    for (int a = 0; a < in.argCount; a++) uses[static_cast<size_t>(in.args[a])]++;
-  }
-  for (const ExpressionOutput& out : step.expression.outputs) uses[static_cast<size_t>(out.value)]++;
-  // A load of the same row for every row of the product.
-  const auto isRow = [&](size_t value) {
-    const Instruction& in = instructions[value];
-    if (in.op != Op::Load || (in.view.strides.back() != 1 && step.n > 1)) return false;
-    return std::all_of(in.view.strides.begin(), in.view.strides.end() - 1, [](int64_t stride) { return stride == 0; });
+  Ending result{step};
+  if (product.transposed()) return result;
+  Expression& expression = result.step.expression;
+  // A load of the same row for every row of the product, and one of rows that are dense.
+  const auto dense = [&](const View& view) { return view.strides.back() == 1 || step.n == 1; };
+  const auto isRow = [&](const View& view) {
+    return dense(view) && std::all_of(view.strides.begin(), view.strides.end() - 1, [](int64_t s) { return s == 0; });
   };
-  for (size_t sum = 0; sum < instructions.size(); sum++) {
-    if (instructions[sum].op != Op::Add) continue;
-    for (int side = 0; side < 2; side++) {
-      const size_t left = static_cast<size_t>(instructions[sum].args[side]);
-      const size_t load = static_cast<size_t>(instructions[sum].args[1 - side]);
-      if (instructions[left].op != Op::Accumulator || uses[left] != 1 || !isRow(load)) continue;
-      Ending result{true, instructions[load].view, step};
-      result.step.expression = joined(step.expression, left, load, sum, uses[load] == 1);
-      return result;
-    }
+  if (const auto sum = findOfProduct(expression, Op::Add, isRow)) {
+    result.starts = true;
+    result.start = expression.instructions[sum->load].view;
+    expression = joined(expression, *sum);
   }
-  return whole;
+  // Where this leaves nothing to do, the product goes where it belongs at once. A part of a product is not scaled.
+  if (product.dots() || product.k() == 0 || product.k() >= kLongDepth) return result;
+  if (!dense(expression.outputs[0].view)) return result;
+  if (const auto scaled = findOfProduct(expression, Op::Mul, dense)) {
+    if (expression.instructions.size() > 3 || expression.outputs.size() > 1) return result;
+    result.scales = true;
+    result.scale = expression.instructions[scaled->load].view;
+    expression = joined(expression, *scaled);
+  }
+  return result;
 }
 
 // An expression that only stores the product needs no pass of its own.
@@ -126,21 +148,31 @@ size_t FusedProduct::scratchBytes(int64_t rows, int64_t cols) const {
 
 void FusedProduct::multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block,
                             const Product::Depth& depth, const char* packed, char* c, int64_t ldc) const {
-  if (!ending_.starts || depth.from > 0) {
-    return product_.multiply(buffers, scratch, batch, block, depth, packed, c, ldc, Begin::Zero);
+  Product::Ends ends;
+  if (ending_.starts && depth.from == 0) {
+    ends.begin = Begin::Row;
+    ends.start = static_cast<const char*>(buffers[ending_.start.buffer]) + ending_.start.offset * bytes_;
   }
-  const char* start = static_cast<const char*>(buffers[ending_.start.buffer]) + ending_.start.offset * bytes_;
-  product_.multiply(buffers, scratch, batch, block, depth, packed, c, ldc, Begin::Row, start);
+  if (ending_.scales) {
+    ends.scale = place(buffers, ending_.scale, batch, block);
+    ends.ldScale = rowStride(ending_.scale);
+  }
+  product_.multiply(buffers, scratch, batch, block, depth, packed, c, ldc, ends);
+}
+
+int64_t FusedProduct::rowStride(const View& view) { return view.strides[view.strides.size() - 2]; }
+
+char* FusedProduct::place(Pointers buffers, const View& view, int64_t batch, const Block& block) const {
+  const int64_t offset = product_.batchOffset(view, batch) + block.row * rowStride(view) + block.col;
+  return static_cast<char*>(buffers[view.buffer]) + offset * bytes_;
 }
 
 void FusedProduct::run(Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* packed) const {
   const Product::Depth depth{0, product_.k(), 0, product_.k()};
   if (plain_) {
     const View& view = ending_.step.expression.outputs[0].view;
-    const int64_t stride = view.strides[view.strides.size() - 2];
-    char* c = static_cast<char*>(buffers[view.buffer]) +
-              (product_.batchOffset(view, batch) + block.row * stride + block.col) * bytes_;
-    return multiply(buffers, scratch, batch, block, depth, packed, c, stride);
+    char* c = place(buffers, view, batch, block);
+    return multiply(buffers, scratch, batch, block, depth, packed, c, rowStride(view));
   }
   Frame frame = program_.begin(scratch + frameAt_, buffers);
   char* const c = scratch + turnedAt_ + (product_.transposed() ? partBytes(block.rows, block.cols) : 0);

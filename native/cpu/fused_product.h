@@ -8,6 +8,9 @@ namespace fluxion {
 
 class FusedProduct {
  public:
+  // Only products over so much of k may be cut into parts of it.
+  static constexpr int64_t kLongDepth = 1024;
+
   // `depth`, `whole`: as for Product. Where `whole` is false, only `finish` is called.
   FusedProduct(const Plan& plan, const Step& step, const Kernels& kernels, int64_t depth, bool whole = true);
 
@@ -17,22 +20,27 @@ class FusedProduct {
   size_t scratchBytes(int64_t rows, int64_t cols) const;
   // A block of C, over all of k, and the expression on it. `packed`: the right side, packed whole.
   void run(Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* packed) const;
-  // Its two halves: a part of the sum over k, to be added to the others, and the expression on a whole sum, which lies
-  // dense at `c`.
+  // Its two halves, where k is cut: a part of it, to be added to the others, and the expression on the whole sum, which
+  // lies dense at `c`.
   void multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Product::Depth& depth,
                 const char* packed, char* c, int64_t ldc) const;
   void finish(Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* c) const;
 
  private:
-  // What goes into the kernels' sums, and what is left for the expression.
+  // What the kernels do with the product themselves, and what is left for the expression: they can begin with a row
+  // that is added to every row, a bias, and end by multiplying with an array of the product's shape, the derivative of
+  // an activation.
   struct Ending {
-    bool starts = false;  // with a row that is added to every row of the product, a bias,
-    View start;           // instead of 0
-    Step step;
+    Step step;  // what is left
+    bool starts = false, scales = false;
+    View start{}, scale{};
   };
   static Ending endingOf(const Step& step, const Product& product);
   static Space space(const Step& step);
   void choosePlain();
+  static int64_t rowStride(const View& view);
+  // Where a view over the product has a block.
+  char* place(Pointers buffers, const View& view, int64_t batch, const Block& block) const;
   size_t partBytes(int64_t rows, int64_t cols) const { return roundUpToLine(static_cast<size_t>(rows * cols * bytes_)); }
   void express(Frame& frame, Pointers buffers, char* scratch, int64_t batch, const Block& block, const char* c) const;
 

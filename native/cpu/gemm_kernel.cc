@@ -32,7 +32,7 @@ struct Simd {
 // A is read through a pointer for each three rows, because p, p + s and p + 2 s are addressing modes: a pointer
 // for every row would not fit the integer registers.
 template <class T, int Rows, bool RowMajor>
-inline void tile(const Panel& panel, const T* av, T* c) {
+inline void tile(const Panel& panel, const T* av, T* c, const T* scale) {
   using V = typename Simd<T>::Vector;
   constexpr int lanes = Simd<T>::lanes;
   constexpr int groups = (Rows + 2) / 3;
@@ -69,32 +69,49 @@ inline void tile(const Panel& panel, const T* av, T* c) {
 #endif
     }
   }
+  if (panel.begin == Begin::C) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; i++) {
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; j++) sum[i][j] += *reinterpret_cast<const V*>(c + i * ldc + j * lanes);
+    }
+  }
+  if (scale != nullptr) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; i++) {
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; j++) sum[i][j] *= *reinterpret_cast<const V*>(scale + i * panel.ldScale + j * lanes);
+    }
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; i++) {
 #pragma GCC unroll 2
-    for (int j = 0; j < kVectors; j++) {
-      V* const target = reinterpret_cast<V*>(c + i * ldc + j * lanes);
-      *target = panel.begin == Begin::C ? *target + sum[i][j] : sum[i][j];
-    }
+    for (int j = 0; j < kVectors; j++) *reinterpret_cast<V*>(c + i * ldc + j * lanes) = sum[i][j];
   }
 }
 
 // The rows that do not fill a tile.
 template <class T, int Rows, bool RowMajor>
-void rest(const Panel& panel, int64_t rows, const T* a, T* c) {
+void rest(const Panel& panel, int64_t rows, const T* a, T* c, const T* scale) {
   if constexpr (Rows > 0) {
-    if (rows == Rows) tile<T, Rows, RowMajor>(panel, a, c);
-    else rest<T, Rows - 1, RowMajor>(panel, rows, a, c);
+    if (rows == Rows) tile<T, Rows, RowMajor>(panel, a, c, scale);
+    else rest<T, Rows - 1, RowMajor>(panel, rows, a, c, scale);
   }
 }
 
 template <class T, bool RowMajor>
 void multiplyPanel(const Panel& panel) {
   const T* a = static_cast<const T*>(panel.a);
+  const T* scale = static_cast<const T*>(panel.scale);
   T* c = static_cast<T*>(panel.c);
   int64_t rows = panel.rows;
-  for (; rows >= kRows; rows -= kRows, a += panel.aTile, c += kRows * panel.ldc) tile<T, kRows, RowMajor>(panel, a, c);
-  rest<T, kRows - 1, RowMajor>(panel, rows, a, c);
+  for (; rows >= kRows; rows -= kRows) {
+    tile<T, kRows, RowMajor>(panel, a, c, scale);
+    a += panel.aTile;
+    c += kRows * panel.ldc;
+    if (scale != nullptr) scale += kRows * panel.ldScale;
+  }
+  rest<T, kRows - 1, RowMajor>(panel, rows, a, c, scale);
 }
 
 // Copies a panel of up to `columns` columns so that the kernel reads it in order; missing columns are zero.

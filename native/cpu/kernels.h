@@ -34,7 +34,8 @@ using CopyFn = void (*)(void* dst, int64_t dstRow, int64_t dstCol, const void* s
 // partial[c] = partial[c] (op) x[r * cols + c], for all r in order.
 using FoldColumnsFn = void (*)(void* partial, const void* x, size_t rows, size_t cols);
 
-// Rows of C by nr columns: C = A B, C += A B, or C = start + A B with a row `start` that is added to every row.
+// Rows of C by nr columns: C = A B, C += A B, or C = start + A B with a row `start` that is added to every row; where
+// there is a `scale`, an array like C with rows `ldScale` apart, C is then multiplied by it, element by element.
 // The rows of A are in tiles of mr: `aTile` from one to the next. `aStride`: of rows when A is row-major, of k
 // otherwise; the other stride is 1. bStride, ldc: of rows. All in elements. The rows of B and C are dense.
 enum class Begin { Zero, C, Row };
@@ -48,6 +49,8 @@ struct Panel {
   int64_t ldc;
   Begin begin;
   const void* start;
+  const void* scale;
+  int64_t ldScale;
 };
 using PanelFn = void (*)(const Panel& panel);
 // c[n] = start[n] + sum over k of a[k] bt[n][k]: few columns, both contiguous along k; `start` may be null.

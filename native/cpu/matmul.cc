@@ -77,7 +77,7 @@ class MatMul final : public PreparedStep {
                    (work <= 1 << 20 || batches_ >= 32);
     chunkDepth_ = std::max<int64_t>(k_, 1);
     const int64_t tasks = (sharedB_ ? batches_ : 1) * blocks_;
-    if (!batchIsTask_ && !product_.dots() && tasks < kFewTasks && k_ >= 1024) {
+    if (!batchIsTask_ && !product_.dots() && tasks < kFewTasks && k_ >= FusedProduct::kLongDepth) {
       chunkDepth_ = std::max<int64_t>(2 * kDepth, ceilDivide(ceilDivide(k_, 32), kDepth) * kDepth);
     }
     chunks_ = ceilDivide(std::max<int64_t>(k_, 1), chunkDepth_);

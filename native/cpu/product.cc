@@ -35,7 +35,7 @@ Product::Product(const Step& step, const Kernels& kernels, int64_t depth, bool w
   rowMajor_ = aDepth_ == 1;
   packA_ = !dot_ && !rowMajor_ && aRow_ != 1;
   panels_ = ceilDivide(n_, kernel_.nr);
-  edgeBytes_ = roundUpToLine(static_cast<size_t>((kernel_.mr + 1) * kernel_.nr) * bytes_);
+  edgeBytes_ = roundUpToLine(static_cast<size_t>((2 * kernel_.mr + 1) * kernel_.nr) * bytes_);  // two tiles and a row
   scratchBytes_ = edgeBytes_ + (packA_ ? static_cast<size_t>((kPackedRows + kernel_.mr) * depth_) * bytes_ : 0);
 }
 
@@ -84,13 +84,13 @@ void Product::packAll(Pointers buffers, int64_t batch, int64_t from, int64_t to,
 }
 
 void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Depth& depth,
-                       const char* packed, char* c, int64_t ldc, Begin begin, const char* start) const {
+                       const char* packed, char* c, int64_t ldc, const Ends& ends) const {
   const int64_t bytes = static_cast<int64_t>(bytes_);
   if (depth.from >= depth.to) {
-    if (begin == Begin::C) return;
+    if (ends.begin == Begin::C) return;
     const size_t width = static_cast<size_t>(block.cols * bytes);
     for (int64_t r = 0; r < block.rows; r++) {
-      if (begin == Begin::Row) std::memcpy(c + r * ldc * bytes, start + block.col * bytes, width);
+      if (ends.begin == Begin::Row) std::memcpy(c + r * ldc * bytes, ends.start + block.col * bytes, width);
       else std::memset(c + r * ldc * bytes, 0, width);
     }
     return;
@@ -98,7 +98,7 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
   const char* a = operand(buffers, a_, batch);
   if (dot_) {
     for (int64_t r = 0; r < block.rows; r++) {
-      kernel_.dot(k_, a + (block.row + r) * aRow_ * bytes, packed, n_, start, c + r * ldc * bytes);
+      kernel_.dot(k_, a + (block.row + r) * aRow_ * bytes, packed, n_, ends.start, c + r * ldc * bytes);
     }
     return;
   }
@@ -110,12 +110,15 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
   Panel panel{};
   panel.aStride = packA_ ? mr : rowMajor_ ? aRow_ : aDepth_;
   panel.bStride = packed == nullptr ? bDepth_ : nr;
+  panel.ldc = ldc;
+  panel.ldScale = ends.ldScale;
   for (int64_t row = 0; row < block.rows; row += kPackedRows) {
     panel.rows = std::min(kPackedRows, block.rows - row);
     for (int64_t k0 = depth.from; k0 < depth.to; k0 += depth_) {
       panel.k = std::min(depth_, depth.to - k0);
       panel.aTile = packA_ ? mr * panel.k : mr * aRow_;
-      panel.begin = k0 > depth.from ? Begin::C : begin;
+      panel.begin = k0 > depth.from ? Begin::C : ends.begin;
+      const bool scales = ends.scale != nullptr && k0 + panel.k == depth.to;
       const char* origin = a + ((block.row + row) * aRow_ + k0 * aDepth_) * bytes;
       if (packA_) packRows(origin, panel.rows, panel.k, left);
       panel.a = packA_ ? left : origin;
@@ -124,8 +127,8 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
                       ? b + (k0 * bDepth_ + block.col + col) * bytes
                       : packed + ((block.col + col) / nr * packedDepth + (k0 - depth.packedFrom)) * nr * bytes;
         panel.c = c + (row * ldc + col) * bytes;
-        panel.ldc = ldc;
-        panel.start = start == nullptr ? nullptr : start + (block.col + col) * bytes;
+        panel.start = ends.start == nullptr ? nullptr : ends.start + (block.col + col) * bytes;
+        panel.scale = scales ? ends.scale + (row * ends.ldScale + col) * bytes : nullptr;
         const int64_t cols = std::min(nr, block.cols - col);
         if (cols == nr) multiplyPanel(panel);
         else multiplyEdge(multiplyPanel, panel, cols, edge);
@@ -134,22 +137,25 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
   }
 }
 
-// Fewer columns than the kernel writes: tile by tile, by way of a whole one.
+// Fewer columns than the kernel writes: tile by tile, by way of whole ones.
 void Product::multiplyEdge(PanelFn multiplyPanel, const Panel& whole, int64_t cols, char* edge) const {
   const int64_t bytes = static_cast<int64_t>(bytes_), nr = kernel_.nr, mr = kernel_.mr;
   const size_t width = static_cast<size_t>(cols * bytes);
-  char* const start = edge + mr * nr * bytes;
+  char *const start = edge + mr * nr * bytes, *const scale = start + nr * bytes;
   if (whole.begin == Begin::Row) std::memcpy(start, whole.start, width);
   Panel panel = whole;
   panel.start = start;
   panel.c = edge;
-  panel.ldc = nr;
+  panel.ldc = panel.ldScale = nr;
+  if (whole.scale != nullptr) panel.scale = scale;
   for (int64_t row = 0; row < whole.rows; row += mr) {
     panel.rows = std::min(mr, whole.rows - row);
     panel.a = static_cast<const char*>(whole.a) + row / mr * whole.aTile * bytes;
     char* const c = static_cast<char*>(whole.c) + row * whole.ldc * bytes;
-    if (panel.begin == Begin::C) {
-      for (int64_t r = 0; r < panel.rows; r++) std::memcpy(edge + r * nr * bytes, c + r * whole.ldc * bytes, width);
+    for (int64_t r = 0; r < panel.rows; r++) {
+      if (panel.begin == Begin::C) std::memcpy(edge + r * nr * bytes, c + r * whole.ldc * bytes, width);
+      if (panel.scale == nullptr) continue;
+      std::memcpy(scale + r * nr * bytes, static_cast<const char*>(whole.scale) + (row + r) * whole.ldScale * bytes, width);
     }
     multiplyPanel(panel);
     for (int64_t r = 0; r < panel.rows; r++) std::memcpy(c + r * whole.ldc * bytes, edge + r * nr * bytes, width);

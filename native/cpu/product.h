@@ -40,15 +40,22 @@ class Product {
   int64_t rowsAtOnce() const { return kernel_.mr; }   // of the micro-kernel
   bool packsLeft() const { return packA_; }
 
-  // C block = A[rows, from .. to] B[from .. to, columns]: alone, added to C, or to a row `start` of all columns of C
-  // (never where the product is transposed). `packed` holds B[packedFrom .. packedTo], or is null: then B is read as
-  // it lies.
+  // C block = A[rows, from .. to] B[from .. to, columns], and what `ends` says; `packed` holds
+  // B[packedFrom .. packedTo], or is null: then B is read as it lies.
   struct Depth {
     int64_t from, to, packedFrom, packedTo;
   };
+  // Alone, added to C, or to a row `start` of all columns of C; then times `scale`, where there is one: the element
+  // for the first of the block, in rows `ldScale` apart. (A transposed product has neither; one of dots no scale.)
+  struct Ends {
+    Begin begin = Begin::Zero;
+    const char* start = nullptr;
+    const char* scale = nullptr;
+    int64_t ldScale = 0;
+  };
   size_t scratchBytes() const { return scratchBytes_; }
   void multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Depth& depth,
-                const char* packed, char* c, int64_t ldc, Begin begin, const char* start = nullptr) const;
+                const char* packed, char* c, int64_t ldc, const Ends& ends) const;
 
   // Offset of an operand or output of this batch, in elements.
   int64_t batchOffset(const View& view, int64_t batch) const;

@@ -206,7 +206,7 @@ class ProductSum final : public StripPart {
     if (packed != nullptr) product_.packAll(memory.buffers, 0, rows.first, rows.end, packed);
     product_.multiply(memory.buffers, memory.scratch, 0, {0, product_.m(), 0, product_.n()},
                       {rows.first, rows.end, rows.first, rows.end}, packed, partial(memory, rows.chunk), product_.n(),
-                      rows.opensChunk ? Begin::Zero : Begin::C);
+                      {rows.opensChunk ? Begin::Zero : Begin::C});
   }
 
   int64_t finishTasks() const override { return area_ == 0 ? 0 : ceilDivide(product_.m(), rowBlock_); }
