@@ -195,7 +195,27 @@ function divide(steps: readonly Step[], rows: number, buffers: readonly BufferSp
     }
     for (const buffer of writtenBy(step)) written.add(buffer);
   }
-  return division;
+  return { ...division, inside: sumsFirst(division.inside) };
+}
+
+/** The parts with each sum as early as it can be: what it reads is still hot then, and its memory free the sooner. */
+function sumsFirst(parts: readonly StripPart[]): StripPart[] {
+  const rows = parts.filter(({ role }) => role === "rows");
+  const made = new Set(rows.flatMap(({ step }) => writtenBy(step)));
+  const waiting = parts
+    .filter(({ role }) => role === "sum")
+    .map((part) => ({ part, needs: new Set(buffersOf(part.step).filter((buffer) => made.has(buffer))) }));
+  const result: StripPart[] = [];
+  const add = (part: StripPart) => {
+    result.push(part);
+    for (const buffer of writtenBy(part.step)) for (const { needs } of waiting) needs.delete(buffer);
+    for (const ready of waiting.filter(({ needs }) => needs.size === 0)) {
+      waiting.splice(waiting.indexOf(ready), 1);
+      result.push(ready.part);
+    }
+  };
+  for (const part of rows) add(part);
+  return [...result, ...waiting.map(({ part }) => part)];
 }
 
 /** The strip of these steps; undefined where it would gain nothing. Makes its temporaries local in `buffers`. */

@@ -189,7 +189,9 @@ struct Gelu {
 };
 inline Gelu gelu32(float x) {
   constexpr float kUp = 18446744073709551616.0f, kDown = 1 / kUp;  // 2^64
-  const float a = absolute(x), y = 14.5f < a ? 14.5f : a;          // NaN stays
+  // y = min(|x|, 14.5), or NaN, by bits: the compiler would compute both results of a comparison's here, too.
+  const int32_t bits = static_cast<int32_t>(toBits(x) & 0x7fffffffu), most = 0x41680000, infinity = 0x7f800000;
+  const float y = fromBits(static_cast<uint32_t>((bits < most ? bits : most) | ((infinity - bits) >> 31)));
   // e^(-y^2 / 2) 2^64: no denormal until the last product, which so rounds once. The magic number has 64 + 127 in
   // it, so that the low bits of `shifted` are the exponent of 2^(n + 64).
   constexpr float kMagic = kRoundMagic + (64 + 127);
