@@ -33,7 +33,7 @@ export function stripMine(plan: Plan): StrippedPlan {
 /** Fewer rows than this are not worth a strip. */
 const fewestRows = 256;
 /** What a block's temporaries may take: a part of a core's second cache, beside the weights. */
-const blockBytes = 512 * 1024;
+const blockBytes = 2048 * 1024;
 const largestBlock = 64;
 const smallestBlock = 16;
 /** Partial sums of all chunks together. */

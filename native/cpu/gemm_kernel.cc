@@ -47,6 +47,16 @@ inline void tile(const Panel& panel, const T* av, T* c, const T* scale) {
       for (int j = 0; j < kVectors; j++) sum[i][j] = *reinterpret_cast<const V*>(start + j * lanes);
     }
   }
+  // What is read at the end is fetched meanwhile.
+  const T* const late = scale != nullptr ? scale : panel.begin == Begin::C ? c : nullptr;
+  if (late != nullptr) {
+    const int64_t ld = scale != nullptr ? panel.ldScale : ldc;
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; i++) {
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; j++) __builtin_prefetch(late + i * ld + j * lanes);
+    }
+  }
   const T* a[groups];
 #pragma GCC unroll 8
   for (int g = 0; g < groups; g++) a[g] = av + (RowMajor ? 3 * g * stride : 3 * g);
@@ -138,6 +148,21 @@ void packPanel(void* packedv, const void* bv, int64_t kStride, int64_t nStride, 
   }
 }
 
+// Tiles of kRows rows, each [k][kRows], from columns that lie dense; missing rows are zero.
+template <class T>
+void packTiles(void* packedv, const void* av, int64_t kStride, int64_t k, int64_t rows) {
+  T* packed = static_cast<T*>(packedv);
+  const T* a = static_cast<const T*>(av);
+  for (; rows >= kRows; rows -= kRows, a += kRows) {
+    for (int64_t p = 0; p < k; p++, packed += kRows) std::memcpy(packed, a + p * kStride, kRows * sizeof(T));
+  }
+  if (rows == 0) return;
+  std::memset(packed, 0, static_cast<size_t>(k * kRows) * sizeof(T));
+  for (int64_t p = 0; p < k; p++, packed += kRows) {
+    for (int64_t i = 0; i < rows; i++) packed[i] = a[p * kStride + i];
+  }
+}
+
 template <class T>
 void dot(int64_t k, const void* av, const void* btv, int64_t columns, const void* start, void* cv) {
   using V = typename Simd<T>::Vector;
@@ -168,6 +193,7 @@ void set(GemmKernel& g) {
   g.mr = kRows;
   g.nr = Simd<T>::columns;
   g.packPanel = packPanel<T>;
+  g.packTiles = packTiles<T>;
   g.dot = dot<T>;
   g.rowMajor = multiplyPanel<T, true>;
   g.columnMajor = multiplyPanel<T, false>;

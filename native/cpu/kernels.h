@@ -57,10 +57,13 @@ using PanelFn = void (*)(const Panel& panel);
 using DotFn = void (*)(int64_t k, const void* a, const void* bt, int64_t columns, const void* start, void* c);
 using PackFn = void (*)(void* packed, const void* b, int64_t kStride, int64_t nStride, int64_t k, int64_t n);
 
+using PackTilesFn = void (*)(void* packed, const void* a, int64_t kStride, int64_t k, int64_t rows);
+
 struct GemmKernel {
   int mr = 0, nr = 0;  // a tile that is computed at once
   PanelFn rowMajor = nullptr, columnMajor = nullptr;
   PackFn packPanel = nullptr;  // one panel of nr columns, zero where n < nr
+  PackTilesFn packTiles = nullptr;  // rows of A, whose columns lie dense, in tiles of mr
   DotFn dot = nullptr;
 };
 

@@ -9,7 +9,8 @@ namespace {
 
 constexpr int64_t kPackDepth = 512;
 constexpr int64_t kFewColumns = 4;
-constexpr int64_t kPackedRows = 96;  // rows of A that are packed at a time, a multiple of every mr
+constexpr int64_t kPackedRows = 48;  // rows of A that are packed at a time, a multiple of every mr
+constexpr int64_t kFarBytes = 512;
 
 int64_t ceilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -33,11 +34,14 @@ Product::Product(const Step& step, const Kernels& kernels, int64_t depth, bool w
     std::swap(aDepth_, bDepth_);
   }
   rowMajor_ = aDepth_ == 1;
-  packA_ = !dot_ && !rowMajor_ && aRow_ != 1;
+  // Strides of a large power of 2 would put all of k in a few sets of the cache.
+  packA_ = !dot_ && !rowMajor_ && (aRow_ != 1 || far(aDepth_));
   panels_ = ceilDivide(n_, kernel_.nr);
   edgeBytes_ = roundUpToLine(static_cast<size_t>((2 * kernel_.mr + 1) * kernel_.nr) * bytes_);  // two tiles and a row
   scratchBytes_ = edgeBytes_ + (packA_ ? static_cast<size_t>((kPackedRows + kernel_.mr) * depth_) * bytes_ : 0);
 }
+
+bool Product::far(int64_t stride) const { return stride * static_cast<int64_t>(bytes_) > kFarBytes; }
 
 const char* Product::operand(Pointers buffers, const View& view, int64_t batch) const {
   return static_cast<const char*>(buffers[view.buffer]) + batchOffset(view, batch) * static_cast<int64_t>(bytes_);
@@ -112,8 +116,9 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
   panel.bStride = packed == nullptr ? bDepth_ : nr;
   panel.ldc = ldc;
   panel.ldScale = ends.ldScale;
-  for (int64_t row = 0; row < block.rows; row += kPackedRows) {
-    panel.rows = std::min(kPackedRows, block.rows - row);
+  const int64_t rowsAtOnce = packA_ ? kPackedRows : block.rows;
+  for (int64_t row = 0; row < block.rows; row += rowsAtOnce) {
+    panel.rows = std::min(rowsAtOnce, block.rows - row);
     for (int64_t k0 = depth.from; k0 < depth.to; k0 += depth_) {
       panel.k = std::min(depth_, depth.to - k0);
       panel.aTile = packA_ ? mr * panel.k : mr * aRow_;
@@ -162,8 +167,9 @@ void Product::multiplyEdge(PanelFn multiplyPanel, const Panel& whole, int64_t co
   }
 }
 
-// Strips of mr rows, each [depth][mr].
+// Tiles of mr rows, each [depth][mr].
 void Product::packRows(const char* a, int64_t rows, int64_t depth, char* left) const {
+  if (aRow_ == 1) return kernel_.packTiles(left, a, aDepth_, depth, rows);
   const int64_t bytes = static_cast<int64_t>(bytes_), mr = kernel_.mr;
   for (int64_t row = 0; row < rows; row += mr) {
     copy_(left + row * depth * bytes, mr, 1, a + row * aRow_ * bytes, aDepth_, aRow_, depth, std::min(mr, rows - row));
