@@ -157,7 +157,7 @@ void FusedProduct::multiply(Pointers buffers, char* scratch, int64_t batch, cons
     ends.scale = place(buffers, ending_.scale, batch, block);
     ends.ldScale = rowStride(ending_.scale);
   }
-  product_.multiply(buffers, scratch, batch, block, depth, packed, c, ldc, ends);
+  product_.multiply(buffers, scratch, batch, block, depth, packed, c, product_.dense(ldc), ends);
 }
 
 int64_t FusedProduct::rowStride(const View& view) { return view.strides[view.strides.size() - 2]; }

@@ -88,21 +88,21 @@ void Product::packAll(Pointers buffers, int64_t batch, int64_t from, int64_t to,
 }
 
 void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Depth& depth,
-                       const char* packed, char* c, int64_t ldc, const Ends& ends) const {
+                       const char* packed, char* c, const Layout& layout, const Ends& ends) const {
   const int64_t bytes = static_cast<int64_t>(bytes_);
   if (depth.from >= depth.to) {
     if (ends.begin == Begin::C) return;
     const size_t width = static_cast<size_t>(block.cols * bytes);
     for (int64_t r = 0; r < block.rows; r++) {
-      if (ends.begin == Begin::Row) std::memcpy(c + r * ldc * bytes, ends.start + block.col * bytes, width);
-      else std::memset(c + r * ldc * bytes, 0, width);
+      if (ends.begin == Begin::Row) std::memcpy(c + r * layout.row * bytes, ends.start + block.col * bytes, width);
+      else std::memset(c + r * layout.row * bytes, 0, width);
     }
     return;
   }
   const char* a = operand(buffers, a_, batch);
   if (dot_) {
     for (int64_t r = 0; r < block.rows; r++) {
-      kernel_.dot(k_, a + (block.row + r) * aRow_ * bytes, packed, n_, ends.start, c + r * ldc * bytes);
+      kernel_.dot(k_, a + (block.row + r) * aRow_ * bytes, packed, n_, ends.start, c + r * layout.row * bytes);
     }
     return;
   }
@@ -114,7 +114,7 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
   Panel panel{};
   panel.aStride = packA_ ? mr : rowMajor_ ? aRow_ : aDepth_;
   panel.bStride = packed == nullptr ? bDepth_ : nr;
-  panel.ldc = ldc;
+  panel.ldc = layout.row;
   panel.ldScale = ends.ldScale;
   const int64_t rowsAtOnce = packA_ ? kPackedRows : block.rows;
   for (int64_t row = 0; row < block.rows; row += rowsAtOnce) {
@@ -131,7 +131,7 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
         panel.b = packed == nullptr
                       ? b + (k0 * bDepth_ + block.col + col) * bytes
                       : packed + ((block.col + col) / nr * packedDepth + (k0 - depth.packedFrom)) * nr * bytes;
-        panel.c = c + (row * ldc + col) * bytes;
+        panel.c = c + (row * layout.row + col / nr * layout.panel) * bytes;
         panel.start = ends.start == nullptr ? nullptr : ends.start + (block.col + col) * bytes;
         panel.scale = scales ? ends.scale + (row * ends.ldScale + col) * bytes : nullptr;
         const int64_t cols = std::min(nr, block.cols - col);

@@ -36,7 +36,7 @@ class Product {
   void packAll(Pointers buffers, int64_t batch, int64_t from, int64_t to, char* packed) const;
 
   // Whether B can be read unpacked, as whole panels of dense rows.
-  bool dense() const { return !dot_ && bColumn_ == 1 && n_ % kernel_.nr == 0 && !far(bDepth_); }
+  bool readsUnpacked() const { return !dot_ && bColumn_ == 1 && n_ % kernel_.nr == 0 && !far(bDepth_); }
   int64_t rowsAtOnce() const { return kernel_.mr; }   // of the micro-kernel
   bool packsLeft() const { return packA_; }
 
@@ -53,9 +53,17 @@ class Product {
     const char* scale = nullptr;
     int64_t ldScale = 0;
   };
+  // How a block of C lies in memory: rows `row` apart, and columns one after another, or in panels of panelWidth()
+  // that are `panel` apart.
+  struct Layout {
+    int64_t row, panel;
+  };
+  Layout dense(int64_t row) const { return {row, kernel_.nr}; }
+  Layout panels(int64_t rows) const { return {kernel_.nr, rows * kernel_.nr}; }
+  int64_t panelWidth() const { return kernel_.nr; }
   size_t scratchBytes() const { return scratchBytes_; }
   void multiply(Pointers buffers, char* scratch, int64_t batch, const Block& block, const Depth& depth,
-                const char* packed, char* c, int64_t ldc, const Ends& ends) const;
+                const char* packed, char* c, const Layout& layout, const Ends& ends) const;
 
   // Offset of an operand or output of this batch, in elements.
   int64_t batchOffset(const View& view, int64_t batch) const;

@@ -188,51 +188,58 @@ class ProductRows final : public StripPart {
 class ProductSum final : public StripPart {
  public:
   ProductSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t chunks, int64_t block)
-      : dtype_(step.dtype), chunks_(chunks), fused_(plan, step, kernels, kDepth, false), product_(fused_.product()),
-        area_(step.m * step.n) {
+      : dtype_(step.dtype), bytes_(static_cast<int64_t>(byteSize(step.dtype))), chunks_(chunks),
+        fused_(plan, step, kernels, kDepth, false), product_(fused_.product()), m_(product_.m()), n_(product_.n()),
+        width_(product_.panelWidth()), copy_(kernels.copy[bytes_]) {
+    if (m_ * n_ == 0) return;
+    area_ = m_ * ceilDivide(n_, width_) * width_;
     packedAt_ = product_.scratchBytes();
     const size_t rowsScratch = packedAt_ + product_.packedBytes(block);
-    rowBlock_ = std::max<int64_t>(1, std::min(product_.m(), kFinishElements / std::max<int64_t>(1, product_.n())));
-    const int64_t elements = rowBlock_ * product_.n();
-    blockAt_ = fused_.scratchBytes(rowBlock_, product_.n());
-    scratchBytes = std::max(rowsScratch, blockAt_ + roundUpToLine(static_cast<size_t>(elements) * product_.elementBytes()));
-    sumBytes = checkedBytes(static_cast<double>(chunks) * static_cast<double>(area_) *
-                            static_cast<double>(product_.elementBytes()));
+    rowBlock_ = std::max<int64_t>(1, std::min(m_, kFinishElements / n_));
+    blockAt_ = fused_.scratchBytes(rowBlock_, n_);
+    panelAt_ = blockAt_ + roundUpToLine(static_cast<size_t>(rowBlock_ * n_ * bytes_));
+    scratchBytes = std::max(rowsScratch, panelAt_ + roundUpToLine(static_cast<size_t>(rowBlock_ * width_ * bytes_)));
+    sumBytes = checkedBytes(static_cast<double>(chunks) * static_cast<double>(area_) * static_cast<double>(bytes_));
   }
 
   void run(const PartMemory& memory, const Rows& rows) const override {
     if (area_ == 0) return;
-    char* packed = product_.dense() ? nullptr : memory.scratch + packedAt_;
+    char* packed = product_.readsUnpacked() ? nullptr : memory.scratch + packedAt_;
     if (packed != nullptr) product_.packAll(memory.buffers, 0, rows.first, rows.end, packed);
-    product_.multiply(memory.buffers, memory.scratch, 0, {0, product_.m(), 0, product_.n()},
-                      {rows.first, rows.end, rows.first, rows.end}, packed, partial(memory, rows.chunk), product_.n(),
+    product_.multiply(memory.buffers, memory.scratch, 0, {0, m_, 0, n_}, {rows.first, rows.end, rows.first, rows.end},
+                      packed, partial(memory, rows.chunk), product_.panels(m_),
                       {rows.opensChunk ? Begin::Zero : Begin::C});
   }
 
-  int64_t finishTasks() const override { return area_ == 0 ? 0 : ceilDivide(product_.m(), rowBlock_); }
+  int64_t finishTasks() const override { return area_ == 0 ? 0 : ceilDivide(m_, rowBlock_); }
 
   void finish(const PartMemory& memory, int64_t task) const override {
-    const Block block{task * rowBlock_, std::min(rowBlock_, product_.m() - task * rowBlock_), 0, product_.n()};
-    char* c = memory.scratch + blockAt_;
-    const char* first = partial(memory, 0) + block.row * block.cols * static_cast<int64_t>(product_.elementBytes());
-    sumPartials(dtype_, c, first, chunks_, area_, block.rows * block.cols);
+    const Block block{task * rowBlock_, std::min(rowBlock_, m_ - task * rowBlock_), 0, n_};
+    char *const c = memory.scratch + blockAt_, *const panel = memory.scratch + panelAt_;
+    for (int64_t col = 0; col < n_; col += width_) {
+      const char* first = partial(memory, 0) + (col * m_ + block.row * width_) * bytes_;
+      sumPartials(dtype_, panel, first, chunks_, area_, block.rows * width_);
+      copy_(c + col * bytes_, n_, 1, panel, width_, 1, block.rows, std::min(width_, n_ - col));
+    }
     fused_.finish(memory.buffers, memory.scratch, 0, block, c);
   }
 
  private:
-  static constexpr int64_t kFinishElements = 4096;
+  static constexpr int64_t kFinishElements = 8192;
 
+  // The sum of a chunk, in panels: while rows are added, each panel is one stretch of memory.
   char* partial(const PartMemory& memory, int64_t chunk) const {
-    return memory.sums + static_cast<size_t>(chunk * area_) * product_.elementBytes();
+    return memory.sums + static_cast<size_t>(chunk * area_ * bytes_);
   }
 
   DType dtype_;
-  int64_t chunks_;
+  int64_t bytes_, chunks_;
   FusedProduct fused_;
   const Product& product_;
-  int64_t area_;
+  int64_t m_, n_, width_, area_ = 0;
+  CopyFn copy_;
   int64_t rowBlock_ = 1;
-  size_t packedAt_ = 0, blockAt_ = 0;
+  size_t packedAt_ = 0, blockAt_ = 0, panelAt_ = 0;
 };
 
 }  // namespace
