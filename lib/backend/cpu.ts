@@ -329,7 +329,7 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
       case "strip":
         words.push(s.rows, s.block);
         numbers(s.chunks);
-        words.push(s.localBytes);
+        words.push(s.sums, s.localBytes);
         list(s.parts, (part) => {
           words.push(part.role === "rows" ? 0 : 1);
           step(part.step);

@@ -211,20 +211,20 @@ export interface StrippedPlan extends Omit<Plan, "steps"> {
  *
  * A part by "rows" has them in the first axis of its shape (of a product: in m, and no batch axes), and computes
  * these rows of its outputs. A part by "sum" sums over them: they are the first reduced axis of a reduction to a
- * vector or scalar, or a product's k. Sums are made for each chunk of rows, and added in order when all rows are done; then
- * the expression of a product runs on the whole sum. What a part reads of another one are the same rows of a buffer
- * whose first axis has `rows` rows. The local buffers have such rows, too, but memory for one block of them.
+ * vector or scalar, or a product's k. Chunk i of the rows adds to partial sum i modulo `sums`, after the chunks before
+ * it; when all rows are done the partial sums are added, in order, and the expression of a product runs on the whole.
+ * What a part reads of another one are the same rows of a buffer whose first axis has `rows` rows. The local buffers
+ * have such rows, too, but memory for one block of them.
  */
 export interface StripStep {
   readonly kind: "strip";
   readonly rows: number;
   /** Rows computed at a time. */
   readonly block: number;
-  /**
-   * Rows of each chunk, in order; `rows` together, and whole blocks but for the last one. A thread takes a chunk at
-   * a time, and what sums over the rows has a partial sum for each.
-   */
+  /** Rows of each chunk, which a thread takes at a time, in order: whole blocks but for the last one, `rows` together. */
   readonly chunks: readonly number[];
+  /** Number of partial sums of what sums over the rows; no more threads than this work at once. */
+  readonly sums: number;
   /** Memory for the local buffers of a block. */
   readonly localBytes: number;
   readonly parts: readonly StripPart[];

@@ -20,7 +20,7 @@ import type {
  *
  * - a step by rows computes the rows of its output from the same rows of what the strip computed before;
  * - a step that sums over the rows (a weight's gradient, a loss) adds the block to its partial sum; the partial sums
- *   of fixed chunks of rows are added, in order, when all rows are done.
+ *   are added, in order, when all rows are done.
  *
  * A temporary that only the strip touches is then as long as a block, not as the batch.
  */
@@ -36,10 +36,11 @@ const fewestRows = 256;
 const blockBytes = 2048 * 1024;
 const largestBlock = 64;
 const smallestBlock = 16;
-/** Partial sums of all chunks together. */
-const partialBytes = 64 * 1024 * 1024;
-/** A chunk is this part of the rows that are left: at the end they are short, and all threads end together. */
-const chunkShare = 8;
+/**
+ * How many threads can work on a strip at once. There are so many partial sums, and a chunk is this part of the rows
+ * that are left: at the end they are short, and all threads end together.
+ */
+const sharers = 8;
 
 /**
  * Finds strips, those with most work first; what comes before and after one is searched again. `others` are the
@@ -244,27 +245,23 @@ function makeStrip(
   }
   if (placed.bytes > blockBytes) return undefined;
 
-  const sumBytes = sums.reduce((bytes, step) => bytes + partialSumBytes(step), 1);
-  const chunks = chunksOf(rows, block, Math.max(chunkShare, partialBytes / sumBytes));
+  const chunks = chunksOf(rows, block);
   for (const id of local) buffers[id] = { ...buffers[id]!, kind: "local", offset: placed.offsets.get(id)! };
-  return { kind: "strip", rows, block, chunks, localBytes: placed.bytes, parts: inside };
+  return {
+    kind: "strip",
+    rows,
+    block,
+    chunks,
+    sums: Math.min(sharers, chunks.length),
+    localBytes: placed.bytes,
+    parts: inside,
+  };
 }
 
-/** Long chunks first, short ones last, at most about `most` of them. Bits depend on them: shapes alone decide. */
-function chunksOf(rows: number, block: number, most: number): number[] {
-  for (let smallest = block; ; smallest += block) {
-    const chunks: number[] = [];
-    for (let left = rows; left > 0; left -= chunks.at(-1)!) {
-      const share = Math.ceil(left / chunkShare / block) * block;
-      chunks.push(Math.min(left, Math.max(share, smallest)));
-    }
-    if (chunks.length <= most || smallest >= rows) return chunks;
-  }
+/** Long chunks first, short ones last. Bits depend on them: shapes alone decide. */
+function chunksOf(rows: number, block: number): number[] {
+  const chunks: number[] = [];
+  for (let left = rows; left > 0; left -= chunks.at(-1)!)
+    chunks.push(Math.min(left, Math.ceil(left / sharers / block) * block));
+  return chunks;
 }
-
-const partialSumBytes = (step: StripPart["step"]): number =>
-  step.kind === "matmul"
-    ? step.m * step.n * byteSize(step.dtype)
-    : step.kind === "reduce"
-      ? sizeOf(keptShape(step)) * 8
-      : 0;

@@ -13,7 +13,7 @@
 //   matmul      kind, dtype, list(number) batch, m, n, k, view a, view b, expression
 //   gather, scatter  kind, outer, size, inner, count, input, indices, output
 //   sort        kind, rows, size, input, output
-//   strip       kind, rows, block, list(number) chunks, localBytes, list(part)
+//   strip       kind, rows, block, list(number) chunks, sums, localBytes, list(part)
 //   part        0 by rows or 1 by sum, step
 #include "plan.h"
 
@@ -320,6 +320,7 @@ class Parser {
       if (chunked > step.rows) break;
     }
     if (chunked != step.rows) fail("the chunks of a strip are not its rows");
+    step.sumCount = integer(1, static_cast<int64_t>(step.chunks.size()), "number of a strip's sums");
     step.localBytes = integer(0, kMaxBytes, "local memory of a strip");
     if (step.localBytes % 64 != 0) fail("the local memory of a strip is not a multiple of 64");
     strip_ = &step;

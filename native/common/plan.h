@@ -144,7 +144,7 @@ struct Step {
   View a, b;
   int64_t outer = 0, size = 0, inner = 0, count = 0;  // gather, scatter; sort: outer rows of size
   int input = -1, indices = -1, output = -1;
-  int64_t rows = 0, block = 0, localBytes = 0;  // strip
+  int64_t rows = 0, block = 0, sumCount = 0, localBytes = 0;  // strip
   std::vector<int64_t> chunks;
   std::vector<Step> parts;
   std::vector<int> locals;  // the strip's local buffers

@@ -1,7 +1,10 @@
 #include "strip.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <new>
+#include <thread>
 
 #include "thread_pool.h"
 
@@ -26,10 +29,24 @@ struct Tasks {
   }
 };
 
+// Whose turn it is to add to a partial sum.
+class alignas(64) Turn {
+ public:
+  void await(int64_t turn) const {
+    for (int spins = 0; now_.load(std::memory_order_acquire) != turn; spins++) {
+      if (spins > 1000) std::this_thread::yield();
+    }
+  }
+  void pass() { now_.fetch_add(1, std::memory_order_release); }
+
+ private:
+  std::atomic<int64_t> now_{0};
+};
+
 class Strip final : public PreparedStep {
  public:
   Strip(const Plan& plan, const Step& step, const Kernels& kernels)
-      : rows_(step.rows), block_(step.block), chunks_(static_cast<int64_t>(step.chunks.size())),
+      : rows_(step.rows), block_(step.block), chunks_(static_cast<int64_t>(step.chunks.size())), sums_(step.sumCount),
         pointerBytes_(roundUpToLine(plan.buffers.size() * sizeof(void*))),
         localBytes_(static_cast<size_t>(step.localBytes)), bufferCount_(plan.buffers.size()) {
     starts_.push_back(0);
@@ -38,6 +55,7 @@ class Strip final : public PreparedStep {
       const Buffer& buffer = plan.buffers[static_cast<size_t>(number)];
       locals_.push_back({static_cast<size_t>(number), static_cast<size_t>(buffer.offset), buffer.bytes() / static_cast<size_t>(rows_)});
     }
+    place(turnsAt_, static_cast<size_t>(sums_) * sizeof(Turn));
     size_t scratch = 0;
     for (const Step& inner : step.parts) {
       parts_.push_back({prepare(plan, inner, kernels), 0, 0});
@@ -51,6 +69,7 @@ class Strip final : public PreparedStep {
   }
 
   void run(const RunMemory& memory) const override {
+    for (int64_t sum = 0; sum < sums_; sum++) new (turns(memory) + sum) Turn;
     const auto pack = [&](int64_t number, int) {
       const auto [index, task] = packs_[number];
       const Product& product = *parts_[index].part->product();
@@ -79,12 +98,14 @@ class Strip final : public PreparedStep {
     switch (inner.kind) {
       case StepKind::Map: return prepareMapRows(plan, inner, kernels, rows_);
       case StepKind::Reduce:
-        return inner.sums ? prepareReduceSum(plan, inner, kernels, chunks_) : prepareReduceRows(plan, inner, kernels, rows_);
+        return inner.sums ? prepareReduceSum(plan, inner, kernels, sums_) : prepareReduceRows(plan, inner, kernels, rows_);
       default:
-        return inner.sums ? prepareProductSum(plan, inner, kernels, chunks_, block_)
+        return inner.sums ? prepareProductSum(plan, inner, kernels, sums_, block_)
                           : prepareProductRows(plan, inner, kernels, block_);
     }
   }
+
+  Turn* turns(const RunMemory& memory) const { return reinterpret_cast<Turn*>(memory.shared + turnsAt_); }
 
   void place(size_t& at, size_t bytes) {
     at = sharedBytes;
@@ -115,6 +136,9 @@ class Strip final : public PreparedStep {
     void** const pointers = reinterpret_cast<void**>(own);
     std::copy_n(memory.buffers, bufferCount_, pointers);
     const int64_t begin = starts_[static_cast<size_t>(chunk)], end = starts_[static_cast<size_t>(chunk) + 1];
+    // Chunks are begun in their order, so the one that is waited for is under way, or done.
+    const int64_t sum = chunk % sums_, turn = chunk / sums_;
+    turns(memory)[sum].await(turn);
     for (int64_t first = begin; first < end; first += block_) {
       for (const Local& local : locals_) {
         // Row `first` lies at the start of the local memory. The address of row 0 may lie outside of it; only
@@ -122,16 +146,18 @@ class Strip final : public PreparedStep {
         const uintptr_t start = reinterpret_cast<uintptr_t>(own + pointerBytes_ + local.offset);
         pointers[local.number] = reinterpret_cast<void*>(start - static_cast<size_t>(first) * local.rowBytes);
       }
-      const Rows rows{first, std::min(end, first + block_), chunk, first == begin};
+      const Rows rows{first, std::min(end, first + block_), sum, turn == 0 && first == begin};
       for (const Part& part : parts_) part.part->run(partMemory(memory, part, pointers, slot), rows);
     }
+    turns(memory)[sum].pass();
   }
 
-  int64_t rows_, block_, chunks_;
+  int64_t rows_, block_, chunks_, sums_;
   std::vector<int64_t> starts_;  // first row of each chunk, and the end
   size_t pointerBytes_, localBytes_, bufferCount_;
   std::vector<Local> locals_;
   std::vector<Part> parts_;
+  size_t turnsAt_ = 0;  // in the shared memory
   Tasks packs_, finish_;
 };
 

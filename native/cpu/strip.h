@@ -5,10 +5,10 @@
 
 namespace fluxion {
 
-// Rows first .. end of a chunk. What a part sums over the rows of a chunk starts with its first block.
+// Rows first .. end. What a part sums over them goes into one of its partial sums, and may be the first there.
 struct Rows {
-  int64_t first, end, chunk;
-  bool opensChunk;
+  int64_t first, end, sum;
+  bool opensSum;
 };
 
 // What a part of a strip finds while it runs on a thread.
@@ -22,9 +22,9 @@ struct PartMemory {
 class StripPart {
  public:
   virtual ~StripPart() = default;
-  // A block of rows. Blocks of a chunk come in order, on one thread.
+  // A block of rows. The blocks of a partial sum come in order, one at a time.
   virtual void run(const PartMemory& memory, const Rows& rows) const = 0;
-  // After all rows: the sums of the chunks, in tasks of their own.
+  // After all rows: the sum of the partial sums, in tasks of its own.
   virtual int64_t finishTasks() const { return 0; }
   virtual void finish(const PartMemory&, int64_t /*task*/) const {}
   // The product whose right side all rows share; it is packed before the rows begin.
@@ -35,9 +35,9 @@ class StripPart {
 
 std::unique_ptr<StripPart> prepareMapRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t rows);
 std::unique_ptr<StripPart> prepareReduceRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t rows);
-std::unique_ptr<StripPart> prepareReduceSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t chunks);
+std::unique_ptr<StripPart> prepareReduceSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t sums);
 std::unique_ptr<StripPart> prepareProductRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t block);
-std::unique_ptr<StripPart> prepareProductSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t chunks,
+std::unique_ptr<StripPart> prepareProductSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t sums,
                                              int64_t block);
 std::unique_ptr<PreparedStep> prepareStrip(const Plan& plan, const Step& step, const Kernels& kernels);
 

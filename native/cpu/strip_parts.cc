@@ -49,8 +49,8 @@ class MapRows final : public StripPart {
 // A sum (maximum, minimum) over the rows, of a vector or a scalar: [rows, other reduced axes, kept axis].
 class ReduceSum final : public StripPart {
  public:
-  ReduceSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t chunks)
-      : program_(plan, step.expression, space(step), false, kernels), chunks_(chunks),
+  ReduceSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t sums)
+      : program_(plan, step.expression, space(step), false, kernels), sums_(sums),
         output_(step.expression.outputs[0].view),
         dtype_(step.expression.instructions[static_cast<size_t>(step.expression.outputs[0].value)].dtype),
         folding_(step.reducer, dtype_, kernels) {
@@ -63,21 +63,21 @@ class ReduceSum final : public StripPart {
     perRow_ = program_.rows() / *split;
     frameBytes_ = roundUpToLine(program_.frameBytes());
     scratchBytes = frameBytes_ + kTile * 8 * 2;  // a tile of sums, a partial result
-    sumBytes = checkedBytes(static_cast<double>(chunks) * static_cast<double>(kept_) * 8.0);
+    sumBytes = checkedBytes(static_cast<double>(sums) * static_cast<double>(kept_) * 8.0);
   }
 
   void run(const PartMemory& memory, const Rows& rows) const override {
     const int64_t columns = program_.columns();
-    char* const partial = memory.sums + static_cast<size_t>(rows.chunk * kept_) * 8;
+    char* const partial = memory.sums + static_cast<size_t>(rows.sum * kept_) * 8;
     const char* const direct = scalar_ ? nullptr : program_.direct(memory.buffers, rows.first * perRow_);
     if (direct != nullptr) {
       const size_t count = static_cast<size_t>((rows.end - rows.first) * perRow_);
-      return folding_.foldBlock(partial, direct, count, static_cast<size_t>(columns), rows.opensChunk);
+      return folding_.foldBlock(partial, direct, count, static_cast<size_t>(columns), rows.opensSum);
     }
     Frame frame = program_.begin(memory.scratch, memory.buffers);
     for (int64_t col = 0; col < columns; col += kTile) {
       const int64_t cols = std::min<int64_t>(kTile, columns - col);
-      const bool start = rows.opensChunk && (col == 0 || !scalar_);
+      const bool start = rows.opensSum && (col == 0 || !scalar_);
       fold(frame, memory, rows, col, cols, scalar_ ? partial : partial + static_cast<size_t>(col) * partialBytes(), start);
     }
   }
@@ -87,8 +87,8 @@ class ReduceSum final : public StripPart {
   void finish(const PartMemory& memory, int64_t) const override {
     const size_t bytes = byteSize(dtype_);
     char* const out = static_cast<char*>(memory.buffers[output_.buffer]);
-    for (int64_t chunk = 1; chunk < chunks_; chunk++) {
-      folding_.foldPartials(memory.sums, memory.sums + static_cast<size_t>(chunk * kept_) * 8, kept_);
+    for (int64_t sum = 1; sum < sums_; sum++) {
+      folding_.foldPartials(memory.sums, memory.sums + static_cast<size_t>(sum * kept_) * 8, kept_);
     }
     for (int64_t i = 0; i < kept_; i += kTile) {
       const int64_t count = std::min<int64_t>(kTile, kept_ - i);
@@ -150,7 +150,7 @@ class ReduceSum final : public StripPart {
   }
 
   TileProgram program_;
-  int64_t chunks_;
+  int64_t sums_;
   View output_;
   DType dtype_;
   Folding folding_;
@@ -187,8 +187,8 @@ class ProductRows final : public StripPart {
 // A product whose k are the rows: a weight's gradient.
 class ProductSum final : public StripPart {
  public:
-  ProductSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t chunks, int64_t block)
-      : dtype_(step.dtype), bytes_(static_cast<int64_t>(byteSize(step.dtype))), chunks_(chunks),
+  ProductSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t sums, int64_t block)
+      : dtype_(step.dtype), bytes_(static_cast<int64_t>(byteSize(step.dtype))), sums_(sums),
         fused_(plan, step, kernels, kDepth, false), product_(fused_.product()), m_(product_.m()), n_(product_.n()),
         width_(product_.panelWidth()), copy_(kernels.copy[bytes_]) {
     if (m_ * n_ == 0) return;
@@ -199,7 +199,7 @@ class ProductSum final : public StripPart {
     blockAt_ = fused_.scratchBytes(rowBlock_, n_);
     panelAt_ = blockAt_ + roundUpToLine(static_cast<size_t>(rowBlock_ * n_ * bytes_));
     scratchBytes = std::max(rowsScratch, panelAt_ + roundUpToLine(static_cast<size_t>(rowBlock_ * width_ * bytes_)));
-    sumBytes = checkedBytes(static_cast<double>(chunks) * static_cast<double>(area_) * static_cast<double>(bytes_));
+    sumBytes = checkedBytes(static_cast<double>(sums) * static_cast<double>(area_) * static_cast<double>(bytes_));
   }
 
   void run(const PartMemory& memory, const Rows& rows) const override {
@@ -207,8 +207,8 @@ class ProductSum final : public StripPart {
     char* packed = product_.readsUnpacked() ? nullptr : memory.scratch + packedAt_;
     if (packed != nullptr) product_.packAll(memory.buffers, 0, rows.first, rows.end, packed);
     product_.multiply(memory.buffers, memory.scratch, 0, {0, m_, 0, n_}, {rows.first, rows.end, rows.first, rows.end},
-                      packed, partial(memory, rows.chunk), product_.panels(m_),
-                      {rows.opensChunk ? Begin::Zero : Begin::C});
+                      packed, partial(memory, rows.sum), product_.panels(m_),
+                      {rows.opensSum ? Begin::Zero : Begin::C});
   }
 
   int64_t finishTasks() const override { return area_ == 0 ? 0 : ceilDivide(m_, rowBlock_); }
@@ -218,7 +218,7 @@ class ProductSum final : public StripPart {
     char *const c = memory.scratch + blockAt_, *const panel = memory.scratch + panelAt_;
     for (int64_t col = 0; col < n_; col += width_) {
       const char* first = partial(memory, 0) + (col * m_ + block.row * width_) * bytes_;
-      sumPartials(dtype_, panel, first, chunks_, area_, block.rows * width_);
+      sumPartials(dtype_, panel, first, sums_, area_, block.rows * width_);
       copy_(c + col * bytes_, n_, 1, panel, width_, 1, block.rows, std::min(width_, n_ - col));
     }
     fused_.finish(memory.buffers, memory.scratch, 0, block, c);
@@ -227,13 +227,13 @@ class ProductSum final : public StripPart {
  private:
   static constexpr int64_t kFinishElements = 8192;
 
-  // The sum of a chunk, in panels: while rows are added, each panel is one stretch of memory.
-  char* partial(const PartMemory& memory, int64_t chunk) const {
-    return memory.sums + static_cast<size_t>(chunk * area_ * bytes_);
+  // A partial sum, in panels: while rows are added, each panel is one stretch of memory.
+  char* partial(const PartMemory& memory, int64_t sum) const {
+    return memory.sums + static_cast<size_t>(sum * area_ * bytes_);
   }
 
   DType dtype_;
-  int64_t bytes_, chunks_;
+  int64_t bytes_, sums_;
   FusedProduct fused_;
   const Product& product_;
   int64_t m_, n_, width_, area_ = 0;
@@ -247,15 +247,15 @@ class ProductSum final : public StripPart {
 std::unique_ptr<StripPart> prepareMapRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t rows) {
   return std::make_unique<MapRows>(plan, step, kernels, rows);
 }
-std::unique_ptr<StripPart> prepareReduceSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t chunks) {
-  return std::make_unique<ReduceSum>(plan, step, kernels, chunks);
+std::unique_ptr<StripPart> prepareReduceSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t sums) {
+  return std::make_unique<ReduceSum>(plan, step, kernels, sums);
 }
 std::unique_ptr<StripPart> prepareProductRows(const Plan& plan, const Step& step, const Kernels& kernels, int64_t block) {
   return std::make_unique<ProductRows>(plan, step, kernels, block);
 }
-std::unique_ptr<StripPart> prepareProductSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t chunks,
+std::unique_ptr<StripPart> prepareProductSum(const Plan& plan, const Step& step, const Kernels& kernels, int64_t sums,
                                              int64_t block) {
-  return std::make_unique<ProductSum>(plan, step, kernels, chunks, block);
+  return std::make_unique<ProductSum>(plan, step, kernels, sums, block);
 }
 
 }  // namespace fluxion

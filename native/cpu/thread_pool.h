@@ -11,8 +11,8 @@ int threadCount();             // throws PlanError if FLUXION_NUM_THREADS is no 
 void setThreadCount(int count);  // throws PlanError
 
 // Runs f(context, task, slot) for every task; slot < slots tells concurrent calls of one job apart.
-// `f` must not throw. Tasks are taken in any order by any thread: what a task does may depend on its
-// number alone. While another job holds the pool, the caller runs its tasks itself.
+// `f` must not throw. Tasks are begun in their order, each by any thread, and end in any order: what a task does may
+// depend on its number alone. While another job holds the pool, the caller runs its tasks itself.
 using Task = void (*)(void* context, int64_t task, int slot);
 void parallelFor(int64_t tasks, int slots, Task f, void* context);
 
