@@ -163,28 +163,53 @@ void packTiles(void* packedv, const void* av, int64_t kStride, int64_t k, int64_
   }
 }
 
-template <class T>
-void dot(int64_t k, const void* av, const void* btv, int64_t columns, const void* start, void* cv) {
+// The sum of a vector's lanes, by halves.
+template <class T, int N>
+inline T sumLanes(const T* lanes) {
+  T half[N / 2];
+  for (int i = 0; i < N / 2; i++) half[i] = lanes[i] + lanes[i + N / 2];
+  if constexpr (N == 2) return half[0];
+  else return sumLanes<T, N / 2>(half);
+}
+
+// A row of A is read once for all columns; two sums for each of them, so that they need not wait for each other.
+template <class T, int Columns>
+void dotRows(int64_t rows, int64_t k, const T* a, int64_t aStride, const T* bt, const T* start, T* c, int64_t ldc) {
   using V = typename Simd<T>::Vector;
   constexpr int lanes = Simd<T>::lanes;
-  const T* a = static_cast<const T*>(av);
-  T* c = static_cast<T*>(cv);
-  for (int64_t n = 0; n < columns; n++) {
-    const T* b = static_cast<const T*>(btv) + n * k;
-    V sum0{}, sum1{};
+  for (int64_t r = 0; r < rows; r++, a += aStride, c += ldc) {
+    V even[Columns] = {}, odd[Columns] = {};
     int64_t p = 0;
     for (; p + 2 * lanes <= k; p += 2 * lanes) {
-      sum0 += *reinterpret_cast<const V*>(a + p) * *reinterpret_cast<const V*>(b + p);
-      sum1 += *reinterpret_cast<const V*>(a + p + lanes) * *reinterpret_cast<const V*>(b + p + lanes);
+      const V first = *reinterpret_cast<const V*>(a + p), second = *reinterpret_cast<const V*>(a + p + lanes);
+#pragma GCC unroll 4
+      for (int n = 0; n < Columns; n++) {
+        even[n] += first * *reinterpret_cast<const V*>(bt + n * k + p);
+        odd[n] += second * *reinterpret_cast<const V*>(bt + n * k + p + lanes);
+      }
     }
-    sum0 += sum1;
-    T lane[lanes];
-    std::memcpy(lane, &sum0, sizeof lane);
-    for (int half = lanes / 2; half > 0; half /= 2) {
-      for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+#pragma GCC unroll 4
+    for (int n = 0; n < Columns; n++) {
+      even[n] += odd[n];
+      T lane[lanes];
+      std::memcpy(lane, &even[n], sizeof lane);
+      T sum = sumLanes<T, lanes>(lane);
+      for (int64_t q = p; q < k; q++) sum += a[q] * bt[n * k + q];
+      c[n] = start == nullptr ? sum : sum + start[n];
     }
-    for (; p < k; p++) lane[0] += a[p] * b[p];
-    c[n] = start == nullptr ? lane[0] : lane[0] + static_cast<const T*>(start)[n];
+  }
+}
+
+template <class T, int Columns = static_cast<int>(kDotColumns)>
+void dot(int64_t rows, int64_t k, const void* a, int64_t aStride, const void* bt, int64_t columns, const void* start,
+         void* c, int64_t ldc) {
+  if constexpr (Columns > 0) {
+    if (columns == Columns) {
+      dotRows<T, Columns>(rows, k, static_cast<const T*>(a), aStride, static_cast<const T*>(bt),
+                          static_cast<const T*>(start), static_cast<T*>(c), ldc);
+    } else {
+      dot<T, Columns - 1>(rows, k, a, aStride, bt, columns, start, c, ldc);
+    }
   }
 }
 

@@ -53,8 +53,11 @@ struct Panel {
   int64_t ldScale;
 };
 using PanelFn = void (*)(const Panel& panel);
-// c[n] = start[n] + sum over k of a[k] bt[n][k]: few columns, both contiguous along k; `start` may be null.
-using DotFn = void (*)(int64_t k, const void* a, const void* bt, int64_t columns, const void* start, void* c);
+// C = start + A B^T with up to kDotColumns columns; A and B are contiguous along k, and so are the rows of C.
+// `start` may be null. aStride, ldc: of rows, in elements.
+constexpr int64_t kDotColumns = 4;
+using DotFn = void (*)(int64_t rows, int64_t k, const void* a, int64_t aStride, const void* bt, int64_t columns,
+                       const void* start, void* c, int64_t ldc);
 using PackFn = void (*)(void* packed, const void* b, int64_t kStride, int64_t nStride, int64_t k, int64_t n);
 
 using PackTilesFn = void (*)(void* packed, const void* a, int64_t kStride, int64_t k, int64_t rows);

@@ -8,9 +8,10 @@ namespace fluxion {
 namespace {
 
 constexpr int64_t kPackDepth = 512;
-constexpr int64_t kFewColumns = 4;
+constexpr int64_t kFewColumns = kDotColumns;
 constexpr int64_t kPackedRows = 48;  // rows of A that are packed at a time, a multiple of every mr
-constexpr int64_t kFarBytes = 512;
+constexpr int64_t kFarBytes = 512, kPageBytes = 4096;
+constexpr int64_t kPad = 16;  // between packed rows, so that they do not lie in the same sets either
 
 int64_t ceilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -34,14 +35,18 @@ Product::Product(const Step& step, const Kernels& kernels, int64_t depth, bool w
     std::swap(aDepth_, bDepth_);
   }
   rowMajor_ = aDepth_ == 1;
-  // Strides of a large power of 2 would put all of k in a few sets of the cache.
-  packA_ = !dot_ && !rowMajor_ && (aRow_ != 1 || far(aDepth_));
+  // Strides of a large power of 2 would put all of k, or all rows of a tile, in a few sets of the cache.
+  packA_ = !dot_ && (rowMajor_ ? far(aRow_, kPageBytes) && n_ > kernel_.nr : aRow_ != 1 || far(aDepth_, kFarBytes));
   panels_ = ceilDivide(n_, kernel_.nr);
   edgeBytes_ = roundUpToLine(static_cast<size_t>((2 * kernel_.mr + 1) * kernel_.nr) * bytes_);  // two tiles and a row
-  scratchBytes_ = edgeBytes_ + (packA_ ? static_cast<size_t>((kPackedRows + kernel_.mr) * depth_) * bytes_ : 0);
+  scratchBytes_ = edgeBytes_ + (packA_ ? static_cast<size_t>((kPackedRows + kernel_.mr) * (depth_ + kPad)) * bytes_ : 0);
 }
 
-bool Product::far(int64_t stride) const { return stride * static_cast<int64_t>(bytes_) > kFarBytes; }
+bool Product::far(int64_t stride, int64_t most) const { return stride * static_cast<int64_t>(bytes_) > most; }
+
+bool Product::readsUnpacked() const {
+  return !dot_ && bColumn_ == 1 && n_ % kernel_.nr == 0 && !far(bDepth_, kFarBytes);
+}
 
 const char* Product::operand(Pointers buffers, const View& view, int64_t batch) const {
   return static_cast<const char*>(buffers[view.buffer]) + batchOffset(view, batch) * static_cast<int64_t>(bytes_);
@@ -101,18 +106,14 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
   }
   const char* a = operand(buffers, a_, batch);
   if (dot_) {
-    for (int64_t r = 0; r < block.rows; r++) {
-      kernel_.dot(k_, a + (block.row + r) * aRow_ * bytes, packed, n_, ends.start, c + r * layout.row * bytes);
-    }
-    return;
+    return kernel_.dot(block.rows, k_, a + block.row * aRow_ * bytes, aRow_, packed, n_, ends.start, c, layout.row);
   }
   const int64_t nr = kernel_.nr, mr = kernel_.mr, packedDepth = depth.packedTo - depth.packedFrom;
   const char* b = packed == nullptr ? operand(buffers, b_, batch) : nullptr;
   char* edge = scratch;
   char* left = scratch + edgeBytes_;
-  const PanelFn multiplyPanel = packA_ || !rowMajor_ ? kernel_.columnMajor : kernel_.rowMajor;
+  const PanelFn multiplyPanel = rowMajor_ ? kernel_.rowMajor : kernel_.columnMajor;
   Panel panel{};
-  panel.aStride = packA_ ? mr : rowMajor_ ? aRow_ : aDepth_;
   panel.bStride = packed == nullptr ? bDepth_ : nr;
   panel.ldc = layout.row;
   panel.ldScale = ends.ldScale;
@@ -121,7 +122,8 @@ void Product::multiply(Pointers buffers, char* scratch, int64_t batch, const Blo
     panel.rows = std::min(rowsAtOnce, block.rows - row);
     for (int64_t k0 = depth.from; k0 < depth.to; k0 += depth_) {
       panel.k = std::min(depth_, depth.to - k0);
-      panel.aTile = packA_ ? mr * panel.k : mr * aRow_;
+      panel.aStride = rowMajor_ ? (packA_ ? panel.k + kPad : aRow_) : packA_ ? mr : aDepth_;
+      panel.aTile = mr * (rowMajor_ ? panel.aStride : packA_ ? panel.k : aRow_);
       panel.begin = k0 > depth.from ? Begin::C : ends.begin;
       const bool scales = ends.scale != nullptr && k0 + panel.k == depth.to;
       const char* origin = a + ((block.row + row) * aRow_ + k0 * aDepth_) * bytes;
@@ -167,8 +169,13 @@ void Product::multiplyEdge(PanelFn multiplyPanel, const Panel& whole, int64_t co
   }
 }
 
-// Tiles of mr rows, each [depth][mr].
+// Row-major as it was, or in tiles of mr rows, each [depth][mr].
 void Product::packRows(const char* a, int64_t rows, int64_t depth, char* left) const {
+  if (rowMajor_) {
+    const int64_t to = (depth + kPad) * static_cast<int64_t>(bytes_), from = aRow_ * static_cast<int64_t>(bytes_);
+    for (int64_t row = 0; row < rows; row++) std::memcpy(left + row * to, a + row * from, static_cast<size_t>(depth) * bytes_);
+    return;
+  }
   if (aRow_ == 1) return kernel_.packTiles(left, a, aDepth_, depth, rows);
   const int64_t bytes = static_cast<int64_t>(bytes_), mr = kernel_.mr;
   for (int64_t row = 0; row < rows; row += mr) {

@@ -36,7 +36,7 @@ class Product {
   void packAll(Pointers buffers, int64_t batch, int64_t from, int64_t to, char* packed) const;
 
   // Whether B can be read unpacked, as whole panels of dense rows.
-  bool readsUnpacked() const { return !dot_ && bColumn_ == 1 && n_ % kernel_.nr == 0 && !far(bDepth_); }
+  bool readsUnpacked() const;
   int64_t rowsAtOnce() const { return kernel_.mr; }   // of the micro-kernel
   bool packsLeft() const { return packA_; }
 
@@ -69,7 +69,7 @@ class Product {
   int64_t batchOffset(const View& view, int64_t batch) const;
 
  private:
-  bool far(int64_t stride) const;
+  bool far(int64_t stride, int64_t most) const;
   const char* operand(Pointers buffers, const View& view, int64_t batch) const;
   void multiplyEdge(PanelFn multiplyPanel, const Panel& whole, int64_t cols, char* edge) const;
   void packRows(const char* a, int64_t rows, int64_t depth, char* left) const;
