@@ -124,6 +124,32 @@ void multiplyPanel(const Panel& panel) {
   rest<T, kRows - 1, RowMajor>(panel, rows, a, c, scale);
 }
 
+#if defined(__clang__)
+#define FLUXION_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define FLUXION_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Order{__VA_ARGS__})
+#endif
+template <size_t Bytes> struct WordOf { using type = int32_t; };
+template <> struct WordOf<8> { using type = int64_t; };
+
+// The transpose of 4 by 4 elements.
+template <class T>
+inline void turn4(T* to, int64_t toStride, const T* from, int64_t fromStride) {
+  using Word = typename WordOf<sizeof(T)>::type;
+  typedef T Four __attribute__((vector_size(4 * sizeof(T)), aligned(alignof(T)), may_alias));
+  [[maybe_unused]] typedef Word Order __attribute__((vector_size(4 * sizeof(T))));
+  Four row[4], half[4];
+  for (int i = 0; i < 4; i++) row[i] = *reinterpret_cast<const Four*>(from + i * fromStride);
+  for (int i = 0; i < 2; i++) {
+    half[i] = FLUXION_SHUFFLE(row[2 * i], row[2 * i + 1], 0, 4, 1, 5);
+    half[i + 2] = FLUXION_SHUFFLE(row[2 * i], row[2 * i + 1], 2, 6, 3, 7);
+  }
+  for (int i = 0; i < 2; i++) {
+    *reinterpret_cast<Four*>(to + 2 * i * toStride) = FLUXION_SHUFFLE(half[2 * i], half[2 * i + 1], 0, 1, 4, 5);
+    *reinterpret_cast<Four*>(to + (2 * i + 1) * toStride) = FLUXION_SHUFFLE(half[2 * i], half[2 * i + 1], 2, 3, 6, 7);
+  }
+}
+
 // Copies a panel of up to `columns` columns so that the kernel reads it in order; missing columns are zero.
 template <class T>
 void packPanel(void* packedv, const void* bv, int64_t kStride, int64_t nStride, int64_t k, int64_t n) {
@@ -136,9 +162,13 @@ void packPanel(void* packedv, const void* bv, int64_t kStride, int64_t nStride, 
   } else if (kStride == 1) {
     // Blocks of 16 along k keep both sides in the L1 cache.
     for (int64_t p0 = 0; p0 < k; p0 += 16) {
-      const int64_t p1 = p0 + 16 < k ? p0 + 16 : k;
-      for (int64_t j = 0; j < n; j++) {
-        for (int64_t p = p0; p < p1; p++) packed[p * columns + j] = b[j * nStride + p];
+      const int64_t depth = k - p0 < 16 ? k - p0 : 16;
+      int64_t j = 0;
+      for (; j + 4 <= n && depth % 4 == 0; j += 4) {
+        for (int64_t p = p0; p < p0 + depth; p += 4) turn4(packed + p * columns + j, columns, b + j * nStride + p, nStride);
+      }
+      for (; j < n; j++) {
+        for (int64_t p = p0; p < p0 + depth; p++) packed[p * columns + j] = b[j * nStride + p];
       }
     }
   } else {

@@ -13,7 +13,7 @@ class Map final : public PreparedStep {
   Map(const Plan& plan, const Step& step, const Kernels& kernels) : program_(make(plan, step, kernels)) {
     slotBytes = program_.frameBytes();
     // About 10 to 50 us of work for a thread at a time.
-    tilesPerTask_ = std::clamp<int64_t>(256 / static_cast<int64_t>(1 + program_.cost()), 4, 64);
+    tilesPerTask_ = std::clamp<int64_t>(256 / (1 + program_.cost()), 2, 64);
   }
 
   void run(const RunMemory& memory) const override {

@@ -17,7 +17,7 @@
 namespace fluxion {
 namespace {
 
-constexpr int64_t kChunk = 32;
+constexpr int64_t kChunk = 8;
 constexpr int64_t kElementsPerTask = 1 << 14;
 
 int64_t ceilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }

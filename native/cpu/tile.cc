@@ -186,6 +186,20 @@ TileShape TileProgram::tile(int64_t number) const {
   return {row, std::min(tileRows_, rows_ - row), 0, columns_};
 }
 
+int64_t TileProgram::cost() const {
+  int64_t total = 0;
+  for (const TileInstruction& t : instructions_) {
+    switch (t.op) {
+      case Op::Threefry0: case Op::Threefry1: case Op::ThreefryXor: total += 20; break;
+      case Op::Exp: case Op::Expm1: case Op::Log: case Op::Log1p: case Op::Sin: case Op::Cos: case Op::Tanh: case Op::Erf:
+      case Op::Sigmoid: case Op::Softplus: case Op::Gelu: case Op::GeluSlope: total += 10; break;
+      case Op::Pow: case Op::Remainder: total += 100; break;
+      default: total += 1;
+    }
+  }
+  return total;
+}
+
 const char* TileProgram::direct(Pointers buffers, int64_t row) const {
   if (instructions_.size() != 1 || instructions_[0].op != Op::Load || !refs_[0].dense) return nullptr;
   const Strided& s = refs_[0];

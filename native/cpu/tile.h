@@ -69,7 +69,7 @@ class TileProgram {
   // Returns the tile of value `wanted` (outputs are written if the program has them).
   const void* run(Frame& frame, Pointers buffers, const TileShape& tile, const void* accumulator = nullptr,
                   int64_t accumulatorStride = 0) const;
-  size_t cost() const { return instructions_.size(); }
+  int64_t cost() const;  // of a tile, about: a pass of additions is 1
 
  private:
   struct Strided {
