@@ -71,6 +71,18 @@ t.test("a product takes what follows it along", async (t) => {
   );
 });
 
+t.test("a factor goes with the product that it multiplies, not with the one it is made of", async (t) => {
+  const layer = (x: T, w: T) => fx.gelu(fx.matmul(x, w));
+  const { steps } = planOf((x: T, v: T, w: T) => fx.jvp((x: T) => layer(x, w), [x], [v]), x, x, w);
+  t.same(
+    steps.map((step) => opsOf(step).filter((op) => op !== "load")),
+    [
+      ["accumulator", "gelu", "geluSlope"],
+      ["accumulator", "mul"],
+    ],
+  );
+});
+
 t.test("gelu and its derivative are computed in one step", async (t) => {
   const f = (x: T, v: T) => fx.jvp((x: T) => fx.gelu(fx.add(x, row)), [x], [v]);
   const plan = planOf(f, x, x);

@@ -1,8 +1,10 @@
 // The C++ addon under the plan contract: it must not crash, must not depend on threads, and must be accurate.
+import * as fx from "fluxion";
 import t from "tap";
 import { cpuBackend, instructionSets, setInstructionSet, setThreads, threads } from "#lib/backend/cpu.js";
 import { erf, gelu, geluSlope, sigmoid, softplus } from "#lib/backend/typescript/functions.js";
-import type { BufferSpec, Instruction, Plan, ScalarOp, Step, View } from "#lib/compile/plan.js";
+import type { BufferSpec, Instruction, Plan, ScalarOp, Step, StripStep, View } from "#lib/compile/plan.js";
+import { stripMine } from "#lib/compile/strip.js";
 import { BackendError } from "#lib/errors.js";
 import { allocate, type DType, type TypedArray } from "#lib/tensor/dtype.js";
 
@@ -56,6 +58,15 @@ function sumPlan(dtype: DType, kept: number, reduced: number, strides: readonly 
   return planOf([[dtype, kept * reduced]], [dtype, kept], step);
 }
 
+/** Two layers of 300 samples and their gradients, as a strip. */
+function strippedPlan(): Plan {
+  const loss = (w1: fx.Tensor, b: fx.Tensor, w2: fx.Tensor) =>
+    fx.mean(fx.square(fx.matmul(fx.gelu(fx.add(fx.matmul(fx.ones([300, 3]), w1), b)), w2)));
+  const gradients = (...p: [fx.Tensor, fx.Tensor, fx.Tensor]) => fx.grad(loss, { argnums: [0, 1, 2] })(...p);
+  const { plan } = fx.trace(gradients, fx.ones([3, 4]), fx.ones([4]), fx.ones([4, 2]));
+  return stripMine(plan) as Plan; // a backend takes a plan that has strips already as it is
+}
+
 /** Reproducible numbers between -2 and 2. */
 function numbers(dtype: DType, size: number): TypedArray {
   let state = size;
@@ -90,6 +101,7 @@ t.test("a plan with one number changed is run or refused, and never crashes", as
       { kind: "gather", outer: 2, size: 3, inner: 2, count: 2, input: 0, indices: 1, output: 2 },
     ),
     planOf([["float32", 12]], ["int32", 12], { kind: "sort", rows: 3, size: 4, input: 0, output: 1 }),
+    strippedPlan(),
   ];
   const strange = [-1, 0, 1, 2, 3, 7, 0.5, 41, 1e6, 2 ** 31, 2 ** 52, 2 ** 53, 1e300, -(2 ** 53), Number.NaN];
   /** Calls `visit` with a copy of the plan for every number in it and every strange value there. */
@@ -129,6 +141,31 @@ t.test("a plan with one number changed is run or refused, and never crashes", as
     });
   }
   t.ok(refused > passed, `${refused} refused, ${passed} ran`);
+});
+
+t.test("a strip's chunks are its rows, in whole blocks, and add to some of them", async (t) => {
+  const plan = strippedPlan();
+  const strip = plan.steps.find(({ kind }) => (kind as string) === "strip") as unknown as StripStep;
+  t.ok(strip, "there is one");
+  const { rows, block, chunks } = strip;
+  t.doesNotThrow(() => cpu.compile(plan));
+  const changed = (change: Partial<StripStep>): Plan => ({
+    ...plan,
+    steps: plan.steps.map((step) =>
+      (step as unknown) === strip ? ({ ...strip, ...change } as never) : step,
+    ),
+  });
+  const refused: [Partial<StripStep>, RegExp][] = [
+    [{ chunks: [] }, /the chunks of a strip are not its rows/],
+    [{ chunks: [rows - block] }, /the chunks of a strip are not its rows/],
+    [{ chunks: [...chunks, block] }, /chunk/],
+    [{ chunks: [block - 1, rows - block + 1] }, /a chunk is not a whole number of blocks/],
+    [{ chunks: [rows, 0] }, /chunk of a strip/],
+    [{ sums: 0 }, /number of a strip's sums/],
+    [{ sums: chunks.length + 1 }, /number of a strip's sums/],
+  ];
+  for (const [change, message] of refused)
+    t.throws(() => cpu.compile(changed(change)), { name: "BackendError", message }, JSON.stringify(change));
 });
 
 t.test("inputs that do not fit are errors that say what was expected", async (t) => {
@@ -192,6 +229,101 @@ t.test("the bits of a result are the same for any number of threads, on every in
         return bits(first(cpu.compile(plan).run(inputs)));
       });
       t.equal(new Set(results).size, 1, `${name}, ${set}`);
+    }
+  }
+});
+
+// ---- What a product's kernel does besides the product.
+
+const shapes: readonly (readonly [number, number, number])[] = [
+  [1, 1, 1],
+  [5, 0, 7], // an empty sum
+  [9, 3, 33], // an edge of rows and of columns
+  [70, 130, 128],
+  [70, 600, 200], // k in two parts, C in several
+  [3, 1500, 20], // k long enough to be cut
+  [64, 40, 3], // dot products
+  [64, 7, 2],
+];
+const drawn = (i: number, shape: number[], dtype: "float32" | "float64") =>
+  fx.random.normal(fx.random.foldIn(fx.random.key(3), i), shape, { dtype });
+
+/** The largest magnitude, at least 1, and the largest difference of two arrays. */
+const largest = (x: TypedArray) => Array.from(x, Number).reduce((most, v) => Math.max(most, Math.abs(v)), 1);
+const apart = (x: TypedArray, y: TypedArray) =>
+  Array.from(x, Number).reduce((most, v, i) => Math.max(most, Math.abs(v - Number(y[i]))), 0);
+
+/** Endings of a product p, given a row, an array like p, and a second product. */
+const endings: { readonly [name: string]: (p: fx.Tensor, b: fx.Tensor, s: fx.Tensor) => fx.Tensor } = {
+  "a bias": (p, b) => fx.add(p, b),
+  "a bias first": (p, b) => fx.add(b, p),
+  "a bias used twice": (p, b) => fx.mul(fx.add(p, b), fx.exp(b)),
+  "a factor": (p, _, s) => fx.mul(s, p),
+  "a bias and a factor": (p, b, s) => fx.mul(fx.add(p, b), s),
+  "a bias, gelu and a factor": (p, b, s) => fx.mul(fx.gelu(fx.add(p, b)), s),
+  "the product twice": (p, b) => fx.mul(fx.add(p, b), p),
+  "a row as factor": (p, b) => fx.mul(p, b),
+  "its square": (p) => fx.mul(p, p),
+};
+
+for (const [name, ending] of Object.entries(endings)) {
+  t.test(
+    `a product with ${name} is right for every shape, and its bits on any number of threads`,
+    async (t) => {
+      for (const [m, k, n] of shapes) {
+        for (const dtype of ["float32", "float64"] as const) {
+          for (const batch of [[], [3]]) {
+            const [a, b] = [drawn(1, [...batch, m, k], dtype), drawn(2, [k, n], dtype)];
+            const [row, like] = [drawn(3, [n], dtype), drawn(4, [...batch, m, n], dtype)];
+            const f = (...[x, w, r, l]: fx.Tensor[]) => ending(fx.matmul(x!, w!), r!, l!);
+            fx.setBackend("typescript");
+            const want = fx.jit(f)(a, b, row, like).toTypedArray();
+            fx.setBackend("cpu");
+            const bound = (dtype === "float32" ? 4e-6 : 1e-14) * largest(want);
+            for (const set of instructionSets()) {
+              setInstructionSet(set);
+              const got = [1, 3].map((count) => {
+                setThreads(count);
+                return fx.jit(f)(a, b, row, like).toTypedArray();
+              });
+              const worst = apart(got[0]!, want);
+              if (!(worst <= bound)) t.fail(`${dtype}, ${set}, ${[...batch, m, k, n]}: off by ${worst}`);
+              if (bits(got[0]!) !== bits(got[1]!))
+                t.fail(`${dtype}, ${set}, ${[...batch, m, k, n]}: other bits`);
+            }
+          }
+        }
+      }
+      t.pass("for all shapes, dtypes, batches and instruction sets");
+    },
+  );
+}
+
+t.test("a factor that is not finite, and an empty sum", async (t) => {
+  fx.setBackend("cpu");
+  const f = fx.jit((a: fx.Tensor, b: fx.Tensor, s: fx.Tensor) => fx.mul(fx.matmul(a, b), s));
+  const s = fx.tensor([[Infinity, NaN, -Infinity, 0]]);
+  t.same(f(fx.ones([1, 2]), fx.ones([2, 4]), s).toArray(), [[Infinity, NaN, -Infinity, 0]]);
+  t.same(f(fx.ones([1, 0]), fx.ones([0, 4]), s).toArray(), [[NaN, NaN, NaN, 0]]);
+});
+
+t.test("sides that lie turned or a page apart in memory are multiplied alike", async (t) => {
+  for (const [m, k, n] of [
+    [50, 1100, 70],
+    [300, 40, 600],
+    [40, 300, 1040],
+  ] as const) {
+    const [a, b] = [drawn(1, [m, k], "float64"), drawn(2, [k, n], "float64")];
+    fx.setBackend("typescript");
+    const want = fx.matmul(a, b).toTypedArray();
+    fx.setBackend("cpu");
+    for (const set of instructionSets()) {
+      setInstructionSet(set);
+      const f = fx.jit((x: fx.Tensor, w: fx.Tensor) => fx.matmul(fx.transpose(x), fx.transpose(w)));
+      for (const got of [fx.jit(fx.matmul)(a, b), f(fx.transpose(a), fx.transpose(b))]) {
+        const worst = apart(got.toTypedArray(), want);
+        t.ok(worst < 1e-12, `${set}, ${m} x ${k} x ${n}: off by ${worst}`);
+      }
     }
   }
 });

@@ -1,5 +1,4 @@
 import { byteSize } from "../tensor/dtype.js";
-import { sizeOf } from "../tensor/shape.js";
 import { buffersOf, placeBuffers, planMemory, writtenBy } from "./memory.js";
 import type {
   BufferSpec,
