@@ -50,7 +50,8 @@ export interface PeerStep {
 
 export function peerSteps({ torch, jax, tfjs }: Peers, objective: ObjectiveName, size: StepSize): PeerStep[] {
   const work = { task: "step", objective, layers, ...size };
-  const repeats = size.hidden > 128 ? 1 : 2;
+  // The median of a turn: as with ours, the first step, with the caches of others, hardly counts.
+  const repeats = size.hidden > 128 ? 3 : 5;
   const steps: PeerStep[] = [];
   if (torch !== undefined) {
     const jvps = objective === "fm" ? ["none"] : ["forward", "double-backward"];

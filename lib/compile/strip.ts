@@ -31,7 +31,10 @@ export function stripMine(plan: Plan): StrippedPlan {
 
 /** Fewer rows than this are not worth a strip. */
 const fewestRows = 256;
-/** What a block's temporaries may take: a part of a core's second cache, beside the weights. */
+/**
+ * What a block's temporaries may take. Those of layers 128 wide lie in a core's second cache, beside the weights; those
+ * of wider ones come from the third, as each of their elements goes into more multiply-adds.
+ */
 const blockBytes = 2048 * 1024;
 const largestBlock = 64;
 const smallestBlock = 16;
