@@ -228,7 +228,7 @@ function makeStrip(
   others: readonly Step[],
   buffers: BufferSpec[],
 ): StripStep | undefined {
-  if (inside.length < 2) return undefined;
+  if (inside.length < 2 || !inside.some(({ step }) => step.kind === "matmul")) return undefined;
   const outside = new Set(others.flatMap(buffersOf));
   const steps = inside.map(({ step }) => step);
   const sums = inside.filter(({ role }) => role === "sum").map(({ step }) => step);
