@@ -36,7 +36,7 @@ const fewestRows = 256;
  * of wider ones come from the third, as each of their elements goes into more multiply-adds.
  */
 const blockBytes = 2048 * 1024;
-const largestBlock = 64;
+const largestBlock = 128;
 const smallestBlock = 16;
 /**
  * How many threads can work on a strip at once. There are so many partial sums, and a chunk is this part of the rows
@@ -240,6 +240,7 @@ function makeStrip(
   const rowBytes = (id: number) => (buffers[id]!.size / rows) * byteSize(buffers[id]!.dtype);
 
   let block = largestBlock;
+  while (block > smallestBlock && rows / block < sharers) block /= 2;
   let placed = placeBuffers(local, steps, (id) => rowBytes(id) * block);
   while (placed.bytes > blockBytes && block > smallestBlock) {
     block /= 2;
