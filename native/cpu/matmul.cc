@@ -3,7 +3,7 @@
 //
 // How the work is cut depends on shapes and the instruction set alone:
 //   tasks    blocks of rows by kColumnBlock columns (a multiple of a tile, or all columns)
-//   k        blocks of kDepth keep a panel in the L1 cache; with few tasks and a long k, chunks of k are
+//   k        blocks of kDepth keep a panel in a core's caches; with few tasks and a long k, chunks of k are
 //            tasks too, and their products are added in order
 //   batches  B shared by all: packed once; small products: a batch is a task; otherwise one after another
 #include "fused_product.h"
