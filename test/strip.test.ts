@@ -234,6 +234,19 @@ for (const [name, f] of Object.entries(programs)) {
   });
 }
 
+t.test("a float32 sum over very many numbers of each row stays exact to a few roundings", skip, async (t) => {
+  const [x, w] = [fx.random.uniform(key, [512, 3]), fx.random.uniform(key, [3, 1024])];
+  const f: F = (x, w) => {
+    const h = fx.add(fx.matmul(x!, w!), 1);
+    return [fx.sum(fx.reshape(h, [512, 64, 16]), [0, 1]), fx.matmul(h, fx.transpose(w!))];
+  };
+  t.equal(stripsOf(f, [x, w]).length, 1);
+  const got = numbers(run("cpu", f, [x, w])[0]!);
+  const want = numbers(run("typescript", f, [fx.cast(x, "float64"), fx.cast(w, "float64")])[0]!);
+  const worst = got.reduce((most, v, i) => Math.max(most, Math.abs(v / want[i]! - 1)), 0);
+  t.ok(worst < 8e-8, `relative error ${worst}`);
+});
+
 t.test("a strip of any number of rows gives what the steps give", skip, async (t) => {
   for (const rows of [256, 257, 319, 1000, 4097]) {
     const [x, w1, b, w2, y] = inputs("float64") as [T, T, T, T, T];

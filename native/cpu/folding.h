@@ -23,11 +23,14 @@ class Folding {
   }
   // partial[c] = partial[c] (op) the fold of column c.
   void foldColumns(char* partial, const void* x, size_t rows, size_t cols) const { foldColumns_(partial, x, rows, cols); }
-  // The same, of a block of some tens of rows that starts the partial results or not.
+  // The same, of a block of rows that starts the partial results or not; a float is added to at most 32 others before
+  // the sum becomes a double.
   void foldBlock(char* partial, const char* x, size_t rows, size_t cols, bool start) const {
+    constexpr size_t kRows = 128;
     if (start) startColumns(partial, x, 1, cols);
-    if (start) x += cols * bytes_;
-    foldTall_(partial, x, rows - start, cols);
+    for (size_t row = start; row < rows; row += kRows) {
+      foldTall_(partial, x + row * cols * bytes_, rows - row < kRows ? rows - row : kRows, cols);
+    }
   }
   // partial[r] = the fold of row r.
   void foldRows(char* partial, const void* x, size_t rows, size_t cols) const { foldRows_(partial, x, rows, cols); }
