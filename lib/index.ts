@@ -1,5 +1,4 @@
-export type { Argnums, CheckGradsOptions, Gradient, GradOptions } from "./autodiff/index.js";
-export { checkGrads, grad, jvp, linearize, valueAndGrad, vjp } from "./autodiff/index.js";
+export * from "./autodiff/index.js";
 export { type BackendInfo, type BackendName, backend, backends, setBackend } from "./backend/index.js";
 export { type Jitted, jit } from "./compile/jit.js";
 export { type CompiledLoop, compileLoop, type LoopStep } from "./compile/loop.js";

@@ -1,30 +1,63 @@
+import { ValueError } from "../errors.js";
+import type { Dual } from "../graph/callee.js";
 import { type Graph, liveNodes, type Node } from "../graph/graph.js";
-import type { PrimitiveName } from "../graph/primitives.js";
-import { emit, replay, traceGraph } from "../graph/trace.js";
+import {
+  type Attributes,
+  type SeveralResults,
+  type SingleResult,
+  severalResults,
+} from "../graph/primitives.js";
+import { emit, emitSeveral, replay, traceGraph } from "../graph/trace.js";
 import * as raw from "../ops/raw.js";
 import { type Rule, rules, type Tangent } from "../ops/rules.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { type SeveralRule, severalRules } from "./several.js";
+
+const withSeveral: ReadonlySet<string> = new Set(severalResults);
+const hasSeveral = (node: Node): node is Node<SeveralResults> => withSeveral.has(node.op);
+/** Which result of which node a pick is. */
+const picked = (node: Node) => [node.inputs[0]!, (node.attrs as Attributes["pick"]).index] as const;
 
 /**
  * Forward mode: records the graph anew in the current trace, with the tangents of its values beside them.
- * `inputs` are the arguments and the captured tensors; an input without a tangent is a constant.
+ * `inputs` are the arguments and the captured tensors; an input without a tangent is a constant. With `split`, no value
+ * is computed together with tangents.
  */
 export function pushForward(
   graph: Graph,
   inputs: readonly Tensor[],
   tangents: readonly Tangent[],
-): { values: Tensor[]; tangents: Tangent[] } {
+  split = false,
+): Dual {
   const value = new Map<Node, Tensor>(graph.inputs.map((node, i) => [node, inputs[i]!]));
   const tangent = new Map<Node, Tangent>(graph.inputs.map((node, i) => [node, tangents[i]]));
+  const several = new Map<Node, Dual>();
   for (const node of liveNodes(graph.nodes, graph.outputs)) {
     if (node.op === "input") continue;
+    if (node.op === "pick") {
+      const [source, index] = picked(node);
+      value.set(node, several.get(source)!.values[index]!);
+      tangent.set(node, several.get(source)!.tangents[index]);
+      continue;
+    }
     const x = node.inputs.map((i) => value.get(i)!);
+    const dx = node.inputs.map((i) => tangent.get(i));
+    const constant = dx.every((d) => d === undefined);
+    if (hasSeveral(node)) {
+      const rule = severalRules[node.op] as SeveralRule<SeveralResults>;
+      several.set(
+        node,
+        constant
+          ? { values: emitSeveral(node.op, x, node.attrs), tangents: [] }
+          : rule.jvp(x, dx, node.attrs, split),
+      );
+      continue;
+    }
     const y = emit(node.op, x, node.attrs);
     value.set(node, y);
-    const dx = node.inputs.map((i) => tangent.get(i));
-    if (dx.every((d) => d === undefined)) continue;
-    const rule = rules[node.op] as Rule<PrimitiveName>;
-    tangent.set(node, rule.jvp(dx, { x, y, attrs: node.attrs }));
+    if (constant) continue;
+    const rule = rules[node.op as SingleResult] as Rule<SingleResult>;
+    tangent.set(node, rule.jvp(dx, { x, y, attrs: node.attrs as Attributes[SingleResult] }));
   }
   return {
     values: graph.outputs.map((node) => value.get(node)!),
@@ -57,7 +90,7 @@ export function linearizeGraph(graph: Graph, active: readonly number[]): Lineari
     active.forEach((argument, i) => {
       tangents[argument] = inputs[arguments_ + i];
     });
-    const out = pushForward(graph, [...inputs.slice(0, arguments_), ...graph.captured], tangents);
+    const out = pushForward(graph, [...inputs.slice(0, arguments_), ...graph.captured], tangents, true);
     present.push(...out.tangents.map((t) => t !== undefined));
     return [...out.values, ...out.tangents.filter((t) => t !== undefined)];
   }, specs);
@@ -67,11 +100,19 @@ export function linearizeGraph(graph: Graph, active: readonly number[]): Lineari
   const tangents = present.map((there) => (there ? joint.outputs[next++] : undefined));
   const tangentInputs = joint.inputs.slice(arguments_, arguments_ + active.length);
 
-  const linear = new Set<Node>(tangentInputs);
+  return { graph: joint, values, tangents, tangentInputs, ...divide(joint, tangentInputs) };
+}
+
+/** The nodes that do not depend on these inputs, those that do, and what the latter read of the former. */
+export function divide(
+  graph: Graph,
+  inputs: readonly Node[],
+): Pick<Linearization, "primalNodes" | "linearNodes" | "residuals"> {
+  const linear = new Set<Node>(inputs);
   const primalNodes: Node[] = [];
   const linearNodes: Node[] = [];
   const residuals = new Set<Node>();
-  for (const node of liveNodes(joint.nodes, joint.outputs)) {
+  for (const node of liveNodes(graph.nodes, graph.outputs)) {
     if (linear.has(node)) continue;
     if (!node.inputs.some((i) => linear.has(i))) {
       primalNodes.push(node);
@@ -81,15 +122,7 @@ export function linearizeGraph(graph: Graph, active: readonly number[]): Lineari
     linearNodes.push(node);
     for (const input of node.inputs) if (!linear.has(input)) residuals.add(input);
   }
-  return {
-    graph: joint,
-    values,
-    tangents,
-    tangentInputs,
-    primalNodes,
-    linearNodes,
-    residuals: [...residuals],
-  };
+  return { primalNodes, linearNodes, residuals: [...residuals] };
 }
 
 /** The values of the primal nodes, recorded in the current trace. */
@@ -127,7 +160,7 @@ export function applyLinear(
  * inputs, recorded in the current trace. Contributions to one value add up.
  */
 export function pullBack(
-  lin: Linearization,
+  lin: Pick<Linearization, "tangents" | "tangentInputs" | "linearNodes">,
   residuals: ReadonlyMap<Node, Tensor>,
   cotangents: readonly Tangent[],
 ): Tangent[] {
@@ -140,19 +173,47 @@ export function pullBack(
   lin.tangents.forEach((node, i) => {
     if (node !== undefined) accumulate(node, cotangents[i]);
   });
+  const severalCts = new Map<Node, Tangent[]>();
   const linear = new Set<Node>([...lin.tangentInputs, ...lin.linearNodes]);
   for (let k = lin.linearNodes.length - 1; k >= 0; k--) {
     const node = lin.linearNodes[k]!;
-    const y = ct.get(node);
-    if (y === undefined) continue;
-    const rule = rules[node.op] as Rule<PrimitiveName>;
-    if (rule.transpose === undefined)
-      throw new Error(`internal: ${node.op} stands among the linear nodes but has no transpose`);
     const x = node.inputs.map((i) => (linear.has(i) ? undefined : residuals.get(i)));
-    const shapes = node.inputs.map((i) => i.shape);
-    rule.transpose(y, { x, shapes, attrs: node.attrs }).forEach((more, i) => {
+    let found: Tangent[];
+    if (hasSeveral(node)) {
+      const cts = severalCts.get(node);
+      if (cts === undefined) continue;
+      found = (severalRules[node.op] as SeveralRule<SeveralResults>).transpose(cts, x, node.attrs);
+    } else {
+      const y = ct.get(node);
+      if (y === undefined) continue;
+      if (node.op === "pick") {
+        const [source, index] = picked(node);
+        const cts = severalCts.get(source) ?? source.results!.map(() => undefined);
+        cts[index] = y;
+        severalCts.set(source, cts);
+        continue;
+      }
+      const rule = rules[node.op as SingleResult] as Rule<SingleResult>;
+      if (rule.transpose === undefined || !isLinear(node, x)) throw notLinear(node.op);
+      const shapes = node.inputs.map((i) => i.shape);
+      found = rule.transpose(y, { x, shapes, attrs: node.attrs as Attributes[SingleResult] });
+    }
+    found.forEach((more, i) => {
       if (linear.has(node.inputs[i]!)) accumulate(node.inputs[i]!, more);
     });
   }
   return lin.tangentInputs.map((node) => ct.get(node));
 }
+
+/** Whether an application is linear in the inputs that are undefined, all of them together. */
+function isLinear({ op }: Node, x: readonly Tangent[]): boolean {
+  if (op === "mul" || op === "matmul") return x.some((value) => value !== undefined);
+  return op !== "div" || x[1] !== undefined;
+}
+
+/** Derivative rules of the library are linear; those of users should be. */
+const notLinear = (op: string): ValueError =>
+  new ValueError(
+    `a custom rule is not linear in the tangents (of customJvp) or the cotangent (of customVjp), to which it applies ${op}: ` +
+      "it serves forward mode (customJvp) or reverse mode (customVjp) only",
+  );

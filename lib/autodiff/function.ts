@@ -1,5 +1,5 @@
 import { DTypeError, ShapeError, ValueError } from "../errors.js";
-import type { Graph } from "../graph/graph.js";
+import type { Graph, Spec } from "../graph/graph.js";
 import { traceGraph } from "../graph/trace.js";
 import { isFloat } from "../tensor/dtype.js";
 import { sameShape, show } from "../tensor/shape.js";
@@ -18,7 +18,7 @@ export function traceFunction(
   where: string,
   f: (...args: never[]) => unknown,
   args: Structure,
-  specs: readonly Tensor[],
+  specs: readonly Spec[],
   hasAux: boolean,
 ): TracedFunction {
   if (typeof f !== "function") throw new ValueError(`${where}: expected a function first, got ${typeof f}`);

@@ -326,6 +326,11 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
       case "sort":
         words.push(s.rows, s.size, s.input, s.output);
         break;
+      case "loop":
+        words.push(s.length, s.reverse ? 1 : 0);
+        for (const buffers of [s.consts, s.inits, s.carries, s.xs, s.ys]) numbers(buffers);
+        whole(s.plan);
+        break;
       case "strip":
         words.push(s.rows, s.block);
         numbers(s.chunks);
@@ -338,14 +343,18 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
     }
   };
 
-  words.push(plan.arenaBytes);
-  list(plan.buffers, (buffer) => {
-    bufferKind(buffer.kind);
-    dtype(buffer.dtype);
-    words.push(buffer.size, buffer.offset);
-  });
-  numbers(plan.inputs);
-  numbers(plan.outputs);
-  list(plan.steps, step);
+  const whole = (p: Plan | StrippedPlan) => {
+    words.push(p.arenaBytes);
+    list(p.buffers, (buffer) => {
+      bufferKind(buffer.kind);
+      dtype(buffer.dtype);
+      words.push(buffer.size, buffer.offset);
+    });
+    numbers(p.inputs);
+    numbers(p.outputs);
+    list<Step | StripStep>(p.steps, step);
+  };
+
+  whole(plan);
   return Float64Array.from(words);
 }

@@ -60,6 +60,7 @@ export function viewAccess(node: Node, input: Access): Access | undefined {
       return regrouped && { source, offset, strides: regrouped };
     }
     case "stopGradient":
+    case "barrier":
       return input;
     default:
       return undefined;
@@ -108,4 +109,5 @@ export const viewOps: ReadonlySet<string> = new Set([
   "flip",
   "reshape",
   "stopGradient",
+  "barrier",
 ]);

@@ -15,11 +15,13 @@ const kernels: ReadonlySet<string> = new Set([
   "argsort",
   "concat",
   "pad",
+  "scan",
 ]);
 const reductions: ReadonlySet<string> = new Set(["reduceSum", "reduceMax", "reduceMin", "argmax", "argmin"]);
 
 export const isLeaf = (node: Node): boolean => leaves.has(node.op);
-export const isView = (node: Node): boolean => viewOps.has(node.op);
+/** Nodes without a kernel of their own. A pick is computed by the node that it picks from. */
+export const isView = (node: Node): boolean => viewOps.has(node.op) || node.op === "pick";
 export const isReduction = (node: Node): boolean => reductions.has(node.op);
 /** Computed element by element from inputs of the same shape. */
 export const isElementwise = (node: Node): boolean => !isLeaf(node) && !isView(node) && !kernels.has(node.op);

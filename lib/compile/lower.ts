@@ -1,7 +1,8 @@
-import { type Graph, liveNodes, type Node } from "../graph/graph.js";
+import { type Graph, liveNodes, type Node, type Spec } from "../graph/graph.js";
 import type { Attributes } from "../graph/primitives.js";
 import { rowMajor, sizeOf } from "../tensor/shape.js";
 import { type Access, dense, leafAccess, viewAccess } from "./access.js";
+import { expand } from "./expand.js";
 import { ExpressionBuilder } from "./expression.js";
 import { fuse, type Group, isReduction, isView } from "./fusion.js";
 import { planMemory } from "./memory.js";
@@ -17,7 +18,7 @@ const reducers: { readonly [op: string]: Reducer } = {
 
 /** Lowers a graph to a plan. The plan's inputs and outputs are the graph's, in order. */
 export function lower(graph: Graph): Plan {
-  return new Lowering(graph).plan();
+  return new Lowering(expand(graph)).plan();
 }
 
 class Lowering {
@@ -26,6 +27,8 @@ class Lowering {
   readonly #bufferOf = new Map<Node, number>();
   readonly #accesses = new Map<Node, Access>();
   readonly #steps: Step[] = [];
+  /** The picks of nodes with several results. */
+  readonly #picks = new Map<Node, Map<number, Node>>();
   /** Output buffers of nodes that are outputs of the graph. */
   readonly #outputOf = new Map<Node, number>();
 
@@ -36,6 +39,12 @@ class Lowering {
   plan(): Plan {
     const { inputs, outputs } = this.#graph;
     const nodes = liveNodes(this.#graph.nodes, outputs);
+    for (const node of nodes) {
+      if (node.op !== "pick") continue;
+      const source = node.inputs[0]!;
+      if (!this.#picks.has(source)) this.#picks.set(source, new Map());
+      this.#picks.get(source)!.set((node.attrs as Attributes["pick"]).index, node);
+    }
     const inputBuffers = inputs.map((node) => {
       const buffer = this.#addBuffer(node, "input");
       this.#bufferOf.set(node, buffer);
@@ -69,7 +78,7 @@ class Lowering {
     };
   }
 
-  #addBuffer(node: Node, kind: BufferSpec["kind"]): number {
+  #addBuffer(node: Spec, kind: BufferSpec["kind"]): number {
     return this.#buffers.push({ kind, dtype: node.dtype, size: sizeOf(node.shape), offset: 0 }) - 1;
   }
 
@@ -104,7 +113,7 @@ class Lowering {
     let access = this.#accesses.get(node);
     if (access !== undefined) return access;
     access = leafAccess(node);
-    if (access === undefined && isView(node)) {
+    if (access === undefined && isView(node) && node.op !== "pick") {
       const input = this.#access(node.inputs[0]!);
       access = viewAccess(node, input);
       if (access === undefined) {
@@ -166,6 +175,7 @@ class Lowering {
     else if (isReduction(root)) this.#lowerReduction(root, nodes);
     else if (root.op === "concat") this.#lowerConcat(root);
     else if (root.op === "pad") this.#lowerPad(root);
+    else if (root.op === "scan") this.#lowerScan(root as Node<"scan">);
     else this.#lowerIndexing(root);
   }
 
@@ -277,6 +287,29 @@ class Lowering {
       before.reduce((sum, s, i) => sum + s * strides[i]!, 0),
       buffer,
     );
+  }
+
+  #lowerScan(root: Node<"scan">): void {
+    const { body, length, reverse, consts, carries } = root.attrs;
+    const buffers = root.inputs.map((input) => this.#denseBuffer(input));
+    const results = root.results!.map((spec, index) => this.#resultBuffer(root, index, spec));
+    this.#steps.push({
+      kind: "loop",
+      plan: lower(body),
+      length,
+      reverse,
+      consts: buffers.slice(0, consts),
+      inits: buffers.slice(consts, consts + carries),
+      xs: buffers.slice(consts + carries),
+      carries: results.slice(0, carries),
+      ys: results.slice(carries),
+    });
+  }
+
+  /** The buffer of a result of a node with several: that of its pick, or one that nothing reads. */
+  #resultBuffer(root: Node, index: number, spec: Spec): number {
+    const pick = this.#picks.get(root)?.get(index);
+    return pick === undefined ? this.#addBuffer(spec, "temporary") : this.#bufferFor(pick);
   }
 
   #lowerIndexing(root: Node): void {

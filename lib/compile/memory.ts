@@ -18,6 +18,8 @@ export function writtenBy(step: Step | StripStep): number[] {
     case "scatter":
     case "sort":
       return [step.output];
+    case "loop":
+      return [...step.carries, ...step.ys];
     case "strip":
       return step.parts.flatMap((part) => writtenBy(part.step));
   }
@@ -36,6 +38,8 @@ export function buffersOf(step: Step | StripStep): number[] {
       return [step.input, step.indices, step.output];
     case "sort":
       return [step.input, step.output];
+    case "loop":
+      return [...step.consts, ...step.inits, ...step.xs, ...writtenBy(step)];
     case "strip":
       return step.parts.flatMap((part) => buffersOf(part.step));
   }

@@ -130,7 +130,7 @@ export type ScalarOp = (typeof scalarOps)[number];
 
 export type Reducer = "sum" | "max" | "min" | "argmax" | "argmin";
 
-export type Step = MapStep | ReduceStep | MatMulStep | GatherStep | ScatterStep | SortStep;
+export type Step = MapStep | ReduceStep | MatMulStep | GatherStep | ScatterStep | SortStep | LoopStep;
 
 /** Evaluates the expression at every index of `shape`. */
 export interface MapStep {
@@ -199,6 +199,24 @@ export interface SortStep {
   readonly size: number;
   readonly input: number;
   readonly output: number;
+}
+
+/**
+ * Runs a plan `length` times. Its inputs are [...consts, ...carries, ...slices of xs], its outputs [...carries, ...slices
+ * of ys]. The first turn reads `inits` as carries, each later one what the turn before gave; the last ones go to
+ * `carries` (the inits, where there is no turn). Turn i takes slice i of each x, an equal part of its buffer, and puts
+ * slice i of each y; with `reverse` the slices run from the last to the first. All buffers are dense.
+ */
+export interface LoopStep {
+  readonly kind: "loop";
+  readonly plan: Plan | StrippedPlan;
+  readonly length: number;
+  readonly reverse: boolean;
+  readonly consts: readonly number[];
+  readonly inits: readonly number[];
+  readonly carries: readonly number[];
+  readonly xs: readonly number[];
+  readonly ys: readonly number[];
 }
 
 /** A plan whose steps run together in strips where that pays; `stripMine` makes it, for the backends that ask for it. */

@@ -7,6 +7,7 @@ import { setRunner } from "../graph/trace.js";
 import type { TypedArray } from "../tensor/dtype.js";
 import { show } from "../tensor/shape.js";
 import { Tensor } from "../tensor/tensor.js";
+import { expand } from "./expand.js";
 import { lower } from "./lower.js";
 
 /** A graph compiled for a backend. Outputs that are inputs are passed on and not copied: tensors are immutable. */
@@ -71,7 +72,8 @@ export class RecentlyUsed<V> {
 /** Programs of single operations and of transforms that are not jitted, by what they compute. */
 const programs = new RecentlyUsed<Program>(1024);
 
-setRunner((graph, inputs) => {
+setRunner((traced, inputs) => {
   const backend = currentBackend();
+  const graph = expand(traced);
   return programs.get(`${backend.name}\n${graphKey(graph)}`, () => new Program(graph, backend)).run(inputs);
 });

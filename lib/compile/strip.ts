@@ -25,7 +25,10 @@ import type {
  */
 export function stripMine(plan: Plan): StrippedPlan {
   const buffers = [...plan.buffers];
-  const steps = stripSteps(plan.steps, buffers, []);
+  const inner = plan.steps.map((step) =>
+    step.kind === "loop" ? { ...step, plan: stripMine(step.plan as Plan) } : step,
+  );
+  const steps = stripSteps(inner, buffers, []);
   return { ...plan, ...planMemory(buffers, steps), steps };
 }
 

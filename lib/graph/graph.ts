@@ -3,7 +3,16 @@ import type { Shape } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { Attributes, PrimitiveName } from "./primitives.js";
 
-/** A value of a graph: one primitive applied to earlier values. Input nodes have the primitive "input". */
+/** Shape and dtype of a value. */
+export interface Spec {
+  readonly shape: Shape;
+  readonly dtype: DType;
+}
+
+/**
+ * A value of a graph: one primitive applied to earlier values. Input nodes have the primitive "input". A node with
+ * several results is only read by `pick` nodes, which are its results; its own shape and dtype mean nothing.
+ */
 export interface Node<P extends PrimitiveName = PrimitiveName> {
   readonly id: number;
   readonly op: P;
@@ -11,6 +20,7 @@ export interface Node<P extends PrimitiveName = PrimitiveName> {
   readonly attrs: Attributes[P];
   readonly shape: Shape;
   readonly dtype: DType;
+  readonly results?: readonly Spec[];
 }
 
 /**
@@ -25,12 +35,18 @@ export interface Graph {
   readonly outputs: readonly Node[];
 }
 
-/** The nodes that the outputs need, in order: dead-code elimination. Inputs stay. */
-export function liveNodes(nodes: readonly Node[], outputs: readonly Node[]): Node[] {
-  const live = new Set<Node>(outputs);
+/** The nodes, inputs among them, that the outputs need. */
+export function neededNodes(nodes: readonly Node[], outputs: readonly Node[]): Set<Node> {
+  const needed = new Set<Node>(outputs);
   for (let i = nodes.length - 1; i >= 0; i--) {
     const node = nodes[i]!;
-    if (live.has(node)) for (const input of node.inputs) live.add(input);
+    if (needed.has(node)) for (const input of node.inputs) needed.add(input);
   }
-  return nodes.filter((node) => live.has(node) || node.op === "input");
+  return needed;
+}
+
+/** The nodes that the outputs need, in order: dead-code elimination. Inputs stay. */
+export function liveNodes(nodes: readonly Node[], outputs: readonly Node[]): Node[] {
+  const needed = neededNodes(nodes, outputs);
+  return nodes.filter((node) => needed.has(node) || node.op === "input");
 }

@@ -1,4 +1,6 @@
 import type { DType } from "../tensor/dtype.js";
+import type { Callee } from "./callee.js";
+import type { Graph, Spec } from "./graph.js";
 
 type None = Record<never, never>;
 
@@ -76,6 +78,31 @@ export interface Attributes {
   scatter: { readonly axis: number; readonly size: number };
   /** Along the last axis. */
   argsort: None;
+  /** The identity; what is computed from its result is never taken for what is computed from its input. */
+  barrier: None;
+
+  /** Result number `index` of a node with several results. */
+  pick: { readonly index: number };
+  /** A function with rules of its own: see Callee. Its results are those of `expand`. */
+  call: { readonly callee: Callee; readonly results: readonly Spec[] };
+  /**
+   * A loop. The inputs are [...consts, ...carries, ...xs], xs with `length` slices along the first axis. The body
+   * takes [...consts, ...carries, ...slices] and gives [...carries, ...slices of ys]; the results are the last carries
+   * and the ys. `reverse`: slices are taken, and put, from the last to the first.
+   */
+  scan: {
+    readonly body: Graph;
+    readonly length: number;
+    readonly reverse: boolean;
+    readonly consts: number;
+    readonly carries: number;
+  };
 }
 
 export type PrimitiveName = keyof Attributes;
+
+/** Primitives whose nodes have several results. */
+export const severalResults = ["call", "scan"] as const;
+export type SeveralResults = (typeof severalResults)[number];
+/** Primitives whose nodes have one result. */
+export type SingleResult = Exclude<PrimitiveName, SeveralResults | "pick">;

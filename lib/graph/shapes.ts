@@ -1,13 +1,15 @@
-import type { DType } from "../tensor/dtype.js";
 import type { Shape } from "../tensor/shape.js";
+import type { Spec } from "./graph.js";
 import type { Attributes, PrimitiveName } from "./primitives.js";
 
-interface Spec {
-  readonly shape: Shape;
-  readonly dtype: DType;
+/** What is known of a node without its values. */
+interface Inferred extends Spec {
+  readonly results?: readonly Spec[];
 }
 
-type ShapeRule<P extends PrimitiveName> = (inputs: readonly Spec[], attrs: Attributes[P]) => Spec;
+type ShapeRule<P extends PrimitiveName> = (inputs: readonly Inferred[], attrs: Attributes[P]) => Inferred;
+
+const several = (results: readonly Spec[]): Inferred => ({ shape: [], dtype: "float32", results });
 
 const same = ([x]: readonly Spec[]): Spec => ({ shape: x!.shape, dtype: x!.dtype });
 const asBool = ([x]: readonly Spec[]): Spec => ({ shape: x!.shape, dtype: "bool" });
@@ -97,12 +99,19 @@ const rules: { readonly [P in PrimitiveName]: ShapeRule<P> } = {
   }),
   scatter: ([x], { axis, size }) => ({ shape: resized(x!.shape, axis, size), dtype: x!.dtype }),
   argsort: ([x]) => ({ shape: x!.shape, dtype: "int32" }),
+  barrier: same,
+  pick: ([x], { index }) => x!.results![index]!,
+  call: (_, { results }) => several(results),
+  scan: (_, { body, length, carries }) =>
+    several(
+      body.outputs.map(({ shape, dtype }, i) => ({ shape: i < carries ? shape : [length, ...shape], dtype })),
+    ),
 };
 
 export function inferShape<P extends PrimitiveName>(
   op: P,
-  inputs: readonly Spec[],
+  inputs: readonly Inferred[],
   attrs: Attributes[P],
-): Spec {
+): Inferred {
   return (rules[op] as ShapeRule<P>)(inputs, attrs);
 }

@@ -2,8 +2,9 @@ import { TraceError } from "../errors.js";
 import type { DType } from "../tensor/dtype.js";
 import { type Shape, show } from "../tensor/shape.js";
 import { Tensor } from "../tensor/tensor.js";
-import type { Graph, Node } from "./graph.js";
-import type { Attributes, PrimitiveName } from "./primitives.js";
+import type { Callee } from "./callee.js";
+import type { Graph, Node, Spec } from "./graph.js";
+import type { Attributes, PrimitiveName, SeveralResults } from "./primitives.js";
 import { inferShape } from "./shapes.js";
 import { simplify } from "./simplify.js";
 
@@ -75,13 +76,29 @@ function tensorOf(trace: Trace, node: Node): Tensor {
   return Tensor.fromSymbol(symbol, node.shape, node.dtype);
 }
 
-/** What a node computes, as text. JSON would lose NaN, infinities and -0. */
-export function describe(op: PrimitiveName, attrs: object): string {
-  const entries = Object.entries(attrs).map(([name, value]) =>
-    typeof value === "number"
-      ? `${name}=${Object.is(value, -0) ? "-0" : value}`
-      : `${name}=${JSON.stringify(value)}`,
-  );
+const identities = new WeakMap<object, number>();
+let nextIdentity = 0;
+
+/** A text for an object that only the object itself has. */
+function identity(value: object): string {
+  let id = identities.get(value);
+  if (id === undefined) identities.set(value, (id = nextIdentity++));
+  return `#${id}`;
+}
+
+/**
+ * What a node computes, as text. JSON would lose NaN, infinities and -0. `text` stands for attributes that are
+ * programs: graphs and callees.
+ */
+export function describe(
+  op: PrimitiveName,
+  attrs: object,
+  text: (program: Graph | Callee) => string,
+): string {
+  const entries = Object.entries(attrs).map(([name, value]) => {
+    if (typeof value === "number") return `${name}=${Object.is(value, -0) ? "-0" : value}`;
+    return `${name}=${name === "body" || name === "callee" ? text(value) : JSON.stringify(value)}`;
+  });
   return entries.length === 0 ? op : `${op}{${entries.join(" ")}}`;
 }
 
@@ -93,7 +110,7 @@ function record(
 ): Node {
   const simpler = simplify(op, inputs, attrs, (o, i, a) => record(trace, o, i, a));
   if (simpler !== undefined) return simpler;
-  const key = `${describe(op, attrs)} ${inputs.map((node) => node.id).join(" ")}`;
+  const key = `${describe(op, attrs, identity)} ${inputs.map((node) => node.id).join(" ")}`;
   let node = trace.known.get(key);
   if (node === undefined) {
     node = { id: nextId++, op, inputs, attrs, ...inferShape(op, inputs, attrs) };
@@ -113,11 +130,19 @@ export function emit<P extends PrimitiveName>(
   return tensorOf(trace, record(trace, op, inputs.map(nodeOf), attrs));
 }
 
+/** Records a primitive with several results; gives them. */
+export function emitSeveral<P extends SeveralResults>(
+  op: P,
+  inputs: readonly Tensor[],
+  attrs: Attributes[P],
+): Tensor[] {
+  const trace = current();
+  const node = record(trace, op, inputs.map(nodeOf), attrs);
+  return node.results!.map((_, index) => tensorOf(trace, record(trace, "pick", [node], { index })));
+}
+
 /** Runs f once on symbolic tensors of these shapes and dtypes and gives what it computed, as a graph. */
-export function traceGraph(
-  f: (inputs: Tensor[]) => readonly Tensor[],
-  specs: readonly { readonly shape: Shape; readonly dtype: DType }[],
-): Graph {
+export function traceGraph(f: (inputs: Tensor[]) => readonly Tensor[], specs: readonly Spec[]): Graph {
   const trace: Trace = {
     inputs: [],
     nodes: [],

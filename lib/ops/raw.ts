@@ -58,6 +58,7 @@ export const where = plain("where");
 export const shiftRight = plain("shiftRight");
 export const matmul = plain("matmul");
 export const argsort = plain("argsort");
+export const barrier = plain("barrier");
 
 export const constant = (value: number, shape: Shape, dtype: DType): Tensor =>
   emit("constant", [], { value: dtype === "float32" ? Math.fround(value) : value, shape: [...shape], dtype });
@@ -88,6 +89,12 @@ export const spread = (x: Tensor, shape: Shape, axes: readonly number[]): Tensor
   );
 export const reshape = (x: Tensor, shape: Shape): Tensor => emit("reshape", [x], { shape: [...shape] });
 export const transpose = (x: Tensor, perm: readonly number[]): Tensor => emit("transpose", [x], { perm });
+/** The axis `from` at place `to`, the others in their order. */
+export const moveAxis = (x: Tensor, from: number, to: number): Tensor => {
+  const perm = x.shape.map((_, i) => i).filter((i) => i !== from);
+  perm.splice(to, 0, from);
+  return transpose(x, perm);
+};
 /** The last two axes exchanged. */
 export const matrixTranspose = (x: Tensor): Tensor => {
   const perm = x.shape.map((_, i) => i);

@@ -1,4 +1,4 @@
-import type { Attributes, PrimitiveName } from "../graph/primitives.js";
+import type { Attributes, PrimitiveName, SingleResult } from "../graph/primitives.js";
 import { emit } from "../graph/trace.js";
 import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -89,8 +89,11 @@ const minus = (y: Tensor, value: number) => raw.sub(y, raw.constantLike(y, value
 const times = (y: Tensor, value: number) => raw.mul(y, raw.constantLike(y, value));
 const zerosLike = (x: Tensor) => raw.constantLike(x, 0);
 
-/** The derivative rules, one row a primitive. vjp is jvp and then transpose, so no primitive has a vjp rule. */
-export const rules: { readonly [P in PrimitiveName]: Rule<P> } = {
+/**
+ * The derivative rules, one row a primitive (those with several results: lib/autodiff/several.ts). vjp is jvp and then
+ * transpose, so no primitive has a vjp rule.
+ */
+export const rules: { readonly [P in SingleResult]: Rule<P> } = {
   input: constant,
   constant,
   iota: constant,
@@ -258,4 +261,6 @@ export const rules: { readonly [P in PrimitiveName]: Rule<P> } = {
     transpose: (ct, { x: [, indices], attrs: { axis } }) => [raw.gather(ct, indices!, axis), undefined],
   },
   argsort: constant,
+  // The tangent of what is computed again belongs to it: it, too, is kept apart.
+  barrier: linear("barrier", (ct) => [ct]),
 };

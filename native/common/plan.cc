@@ -15,6 +15,7 @@
 //   sort        kind, rows, size, input, output
 //   strip       kind, rows, block, list(number) chunks, sums, localBytes, list(part)
 //   part        0 by rows or 1 by sum, step
+//   loop        kind, length, reverse, list(number) consts, inits, carries, xs, ys, plan
 #include "plan.h"
 
 #include <cmath>
@@ -23,7 +24,7 @@ namespace fluxion {
 
 const char* const kDTypeNames[kDTypes] = {"float32", "float64", "int32", "uint32", "bool"};
 const char* const kReducerNames[kReducers] = {"sum", "max", "min", "argmax", "argmin"};
-const char* const kStepKindNames[kStepKinds] = {"map", "reduce", "matmul", "gather", "scatter", "sort", "strip"};
+const char* const kStepKindNames[kStepKinds] = {"map", "reduce", "matmul", "gather", "scatter", "sort", "strip", "loop"};
 const char* const kBufferKindNames[kBufferKinds] = {"input", "output", "temporary", "local"};
 const OpInfo kOpInfo[kOps] = {
 #define X(id, name, args, family) {name, args, Family::family},
@@ -34,6 +35,7 @@ const OpInfo kOpInfo[kOps] = {
 namespace {
 
 constexpr int64_t kExact = int64_t{1} << 53;      // doubles count exactly up to here
+constexpr int kMaxDepth = 64;
 constexpr int64_t kMaxBytes = int64_t{1} << 47;   // more than any address space holds
 
 [[noreturn]] void fail(const std::string& message) { throw PlanError("malformed plan: " + message); }
@@ -56,9 +58,17 @@ int64_t add(int64_t a, int64_t b, const char* what) {
 
 class Parser {
  public:
-  Parser(const double* words, size_t count) : words_(words), count_(count) {}
+  Parser(const double* words, size_t count, size_t at = 0, int depth = 0)
+      : words_(words), count_(count), at_(at), depth_(depth) {}
 
   Plan parse() {
+    Plan plan = body();
+    if (at_ != count_) fail("words are left over");
+    return plan;
+  }
+
+ private:
+  Plan body() {
     plan_.arenaBytes = integer(0, kMaxBytes, "arenaBytes");
     const int64_t buffers = listLength("buffers");
     for (int64_t i = 0; i < buffers; i++) plan_.buffers.push_back(buffer());
@@ -67,11 +77,9 @@ class Parser {
     plan_.outputs = arguments(BufferKind::Output, "outputs");
     const int64_t steps = listLength("steps");
     for (int64_t i = 0; i < steps; i++) plan_.steps.push_back(step());
-    if (at_ != count_) fail("words are left over");
     return std::move(plan_);
   }
 
- private:
   double number(const char* what) {
     if (at_ >= count_) fail(std::string("ends before ") + what);
     return words_[at_++];
@@ -304,6 +312,7 @@ class Parser {
       case StepKind::Scatter: gather(result); break;
       case StepKind::Sort: sort(result); break;
       case StepKind::Strip: strip(result); break;
+      case StepKind::Loop: loop(result); break;
     }
     return result;
   }
@@ -334,6 +343,45 @@ class Parser {
     }
     strip_ = nullptr;
     sums_ = false;
+  }
+
+  void loop(Step& step) {
+    if (strip_ != nullptr) fail("a loop inside of a strip");
+    if (depth_ >= kMaxDepth) fail("loops inside of each other, more than 64 deep");
+    step.length = integer(0, kExact, "length of a loop");
+    step.reverse = integer(0, 1, "direction of a loop") == 1;
+    for (std::vector<int>* list : {&step.consts, &step.inits, &step.carries, &step.xs, &step.ys}) {
+      const bool written = list == &step.carries || list == &step.ys;
+      const int64_t count = listLength("buffers of a loop");
+      for (int64_t i = 0; i < count; i++) list->push_back(bufferNumber(written, "a loop"));
+    }
+    Parser inner(words_, count_, at_, depth_ + 1);
+    step.body = std::make_shared<Plan>(inner.body());
+    at_ = inner.at_;
+    const Plan& body = *step.body;
+    if (step.inits.size() != step.carries.size()) fail("a loop has other inits than carries");
+    if (step.consts.size() + step.inits.size() + step.xs.size() != body.inputs.size()) fail("inputs of a loop's plan");
+    if (step.carries.size() + step.ys.size() != body.outputs.size()) fail("outputs of a loop's plan");
+    const int* input = body.inputs.data();
+    for (int buffer : step.consts) checkSlice(buffer, body.buffers[static_cast<size_t>(*input++)], 1);
+    for (size_t i = 0; i < step.inits.size(); i++) {
+      checkSlice(step.inits[i], body.buffers[static_cast<size_t>(*input++)], 1);
+      const Buffer& result = body.buffers[static_cast<size_t>(body.outputs[i])];
+      checkSlice(step.inits[i], result, 1);
+      checkSlice(step.carries[i], result, 1);
+    }
+    for (int buffer : step.xs) checkSlice(buffer, body.buffers[static_cast<size_t>(*input++)], step.length);
+    for (size_t i = 0; i < step.ys.size(); i++) {
+      const int result = body.outputs[step.carries.size() + i];
+      checkSlice(step.ys[i], body.buffers[static_cast<size_t>(result)], step.length);
+    }
+  }
+
+  // A buffer of a loop is so many times one of its plan.
+  void checkSlice(int buffer, const Buffer& inner, int64_t times) const {
+    const Buffer& outer = at(buffer);
+    if (outer.dtype != inner.dtype) fail("a loop's plan has another dtype than its buffer");
+    if (outer.size != multiply(inner.size, times, "a loop")) fail("wrong size of a loop's buffer");
   }
 
   static void checkPart(const Step& part, int64_t rows) {
@@ -432,7 +480,8 @@ class Parser {
 
   const double* words_;
   size_t count_;
-  size_t at_ = 0;
+  size_t at_;
+  int depth_;  // of loops around this plan
   const DType* argDType_ = nullptr;  // dtype of the output view where it is not the value's (argmax, argmin)
   Step* strip_ = nullptr;      // the strip at hand,
   bool sums_ = false;          // whether its part at hand sums over the rows,

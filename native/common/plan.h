@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -89,8 +90,8 @@ enum class Reducer : uint8_t { Sum, Max, Min, Argmax, Argmin };
 constexpr int kReducers = 5;
 extern const char* const kReducerNames[kReducers];
 
-enum class StepKind : uint8_t { Map, Reduce, MatMul, Gather, Scatter, Sort, Strip };
-constexpr int kStepKinds = 7;
+enum class StepKind : uint8_t { Map, Reduce, MatMul, Gather, Scatter, Sort, Strip, Loop };
+constexpr int kStepKinds = 8;
 extern const char* const kStepKindNames[kStepKinds];
 
 enum class BufferKind : uint8_t { Input, Output, Temporary, Local };
@@ -133,6 +134,8 @@ struct Expression {
   std::vector<ExpressionOutput> outputs;
 };
 
+struct Plan;
+
 struct Step {
   StepKind kind;
   std::vector<int64_t> shape;  // map, reduce; matmul: batch
@@ -149,6 +152,10 @@ struct Step {
   std::vector<Step> parts;
   std::vector<int> locals;  // the strip's local buffers
   bool sums = false;        // a part: sums over the rows
+  int64_t length = 0;       // loop
+  bool reverse = false;
+  std::vector<int> consts, inits, carries, xs, ys;
+  std::shared_ptr<Plan> body;
 };
 
 struct Plan {

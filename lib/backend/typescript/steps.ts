@@ -2,6 +2,7 @@ import type { Plan, Step } from "../../compile/plan.js";
 import { BackendError } from "../../errors.js";
 import { arrayTypes, byteSize, type DType, type TypedArray } from "../../tensor/dtype.js";
 import { prepareGather, prepareScatter } from "./indexing.js";
+import { prepareLoop } from "./loop-step.js";
 import { prepareMap } from "./map.js";
 import { prepareMatMul } from "./matmul.js";
 import { prepareReduce } from "./reduce.js";
@@ -71,6 +72,8 @@ function prepareStep(step: Step, context: StepContext): PreparedStep {
       return prepareScatter(step);
     case "sort":
       return prepareSort(step);
+    case "loop":
+      return prepareLoop(step);
   }
 }
 

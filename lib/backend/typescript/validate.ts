@@ -1,6 +1,7 @@
 import {
   type Expression,
   type Instruction,
+  type LoopStep,
   type Plan,
   type ScalarOp,
   type Step,
@@ -107,9 +108,49 @@ function checkStep(plan: Plan, step: Step): void {
       checkDense(plan, step.input, step.rows * step.size);
       checkDense(plan, step.output, step.rows * step.size, "int32", true);
       return;
+    case "loop":
+      checkLoop(plan, step);
+      return;
     default:
       throw new Fault("unknown kind of step");
   }
+}
+
+function checkLoop(plan: Plan, step: LoopStep): void {
+  const { length, consts, inits, carries, xs, ys } = step;
+  const body = step.plan as Plan;
+  validatePlan(body);
+  need(isCount(length), () => `${length} turns`);
+  need(inits.length === carries.length, () => `${inits.length} inits for ${carries.length} carries`);
+  const given = [...consts, ...inits, ...xs];
+  const results = [...carries, ...ys];
+  need(given.length === body.inputs.length, () => `${given.length} inputs for ${body.inputs.length}`);
+  need(results.length === body.outputs.length, () => `${results.length} results for ${body.outputs.length}`);
+  const check = (buffer: number, inner: number, turns: number, written: boolean) => {
+    const spec = plan.buffers[buffer];
+    const { dtype, size } = body.buffers[inner]!;
+    need(spec !== undefined, () => `no buffer ${buffer}`);
+    need(!written || spec.kind !== "input", () => `writes input buffer ${buffer}`);
+    need(
+      spec.size === size * turns && spec.dtype === dtype,
+      () =>
+        `buffer ${buffer} is ${spec.dtype} of ${spec.size} elements, not ${turns} times ${dtype} of ${size}`,
+    );
+  };
+  given.forEach((buffer, i) => {
+    check(buffer, body.inputs[i]!, i < given.length - xs.length ? 1 : length, false);
+  });
+  results.forEach((buffer, i) => {
+    check(buffer, body.outputs[i]!, i < carries.length ? 1 : length, true);
+  });
+  carries.forEach((carry, i) => {
+    const [init, result] = [body.inputs[consts.length + i]!, body.outputs[i]!];
+    need(
+      body.buffers[init]!.dtype === body.buffers[result]!.dtype &&
+        body.buffers[init]!.size === body.buffers[result]!.size,
+      () => `carry ${carry} changes`,
+    );
+  });
 }
 
 function checkShape(shape: readonly number[]): void {

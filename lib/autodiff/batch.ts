@@ -1,0 +1,63 @@
+import type { Batch } from "../graph/callee.js";
+import { type Graph, liveNodes, type Node } from "../graph/graph.js";
+import {
+  type Attributes,
+  type SeveralResults,
+  type SingleResult,
+  severalResults,
+} from "../graph/primitives.js";
+import { emit, emitSeveral } from "../graph/trace.js";
+import { batchRules } from "../ops/batching.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { type SeveralRule, severalRules } from "./several.js";
+
+const withSeveral: ReadonlySet<string> = new Set(severalResults);
+type BatchRule = (typeof batchRules)[SingleResult];
+type AnyRule = (x: readonly Tensor[], attrs: object, batched: readonly boolean[], size: number) => Tensor;
+
+/**
+ * Records the graph anew in the current trace, for `size` instances of its inputs at once: those with a true in
+ * `batched` have the instances along their first axis, the others are the same for all. What does not depend on a
+ * batched input is computed once.
+ */
+export function batchGraph(
+  graph: Graph,
+  inputs: readonly Tensor[],
+  batched: readonly boolean[],
+  size: number,
+): Batch {
+  const value = new Map<Node, Tensor>(graph.inputs.map((node, i) => [node, inputs[i]!]));
+  const many = new Set<Node>(graph.inputs.filter((_, i) => batched[i]));
+  const several = new Map<Node, Batch>();
+  for (const node of liveNodes(graph.nodes, graph.outputs)) {
+    if (node.op === "input") continue;
+    if (node.op === "pick") {
+      const { index } = node.attrs as Attributes["pick"];
+      const source = several.get(node.inputs[0]!)!;
+      value.set(node, source.values[index]!);
+      if (source.batched[index]) many.add(node);
+      continue;
+    }
+    const x = node.inputs.map((i) => value.get(i)!);
+    const which = node.inputs.map((i) => many.has(i));
+    const shared = which.every((b) => !b);
+    if (withSeveral.has(node.op)) {
+      const op = node.op as SeveralResults;
+      const attrs = node.attrs as Attributes[SeveralResults];
+      const rule = severalRules[op] as SeveralRule<SeveralResults>;
+      several.set(
+        node,
+        shared ? { values: emitSeveral(op, x, attrs), batched: [] } : rule.batch(x, attrs, which, size),
+      );
+    } else if (shared) value.set(node, emit(node.op, x, node.attrs));
+    else {
+      const rule: BatchRule = batchRules[node.op as SingleResult];
+      value.set(node, (rule as AnyRule)(x, node.attrs, which, size));
+      many.add(node);
+    }
+  }
+  return {
+    values: graph.outputs.map((node) => value.get(node)!),
+    batched: graph.outputs.map((node) => many.has(node)),
+  };
+}
