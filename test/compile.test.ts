@@ -349,6 +349,10 @@ const dense = (buffer: number, size: number): Touch => ({
 
 /** The views of a step, those that meet no element included. */
 function views(step: Step): View[] {
+  if (step.kind === "attention")
+    return [step.q, step.k, step.v, step.mask, step.o, step.l, ...step.directions].filter(
+      (v) => v !== undefined,
+    );
   if (step.kind !== "map" && step.kind !== "reduce" && step.kind !== "matmul") return [];
   const { instructions, outputs } = step.expression;
   const loads = instructions.flatMap((i) => (i.op === "load" ? [i.view] : []));
@@ -380,6 +384,41 @@ function touches(step: Step): { reads: Touch[]; writes: Touch[] } {
       return {
         reads: [dense(step.input, step.outer * from * step.inner), dense(step.indices, step.count)],
         writes: [dense(step.output, step.outer * to * step.inner)],
+      };
+    }
+    case "attention": {
+      const { batch, n, m, d, e, q, k, v, mask, o, l, directions, outputs } = step;
+      const [ofQ, ofK, ofV] = [
+        [...batch, n, d],
+        [...batch, m, d],
+        [...batch, m, e],
+      ];
+      const results = [
+        [...batch, n, e],
+        [...batch, n],
+      ];
+      const inputs = [ofQ, ofK, ofV];
+      const shapes = [
+        ...inputs,
+        [...batch, n, m],
+        ...results,
+        ...(step.part === "tangent" ? inputs : results),
+      ];
+      const written = step.part === "cotangent" ? inputs : results;
+      return {
+        reads: [q, k, v, mask, o, l, ...directions].flatMap((view, i) =>
+          view ? [{ buffer: view.buffer, elements: elementsOf(view, shapes[i]!) }] : [],
+        ),
+        writes: outputs.flatMap((buffer, i) =>
+          buffer === undefined
+            ? []
+            : [
+                dense(
+                  buffer,
+                  written[i]!.reduce((size, x) => size * x, 1),
+                ),
+              ],
+        ),
       };
     }
     case "sort":

@@ -14,6 +14,7 @@ interface Addon {
   readonly reducers: readonly string[];
   readonly stepKinds: readonly string[];
   readonly bufferKinds: readonly string[];
+  readonly attentionParts: readonly string[];
   readonly instructionSets: readonly string[];
   createPlan(words: Float64Array): NativePlan;
   instructionSet(): string;
@@ -261,6 +262,7 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
   const reducer = codes(native.reducers, "reducer");
   const stepKind = codes(native.stepKinds, "step");
   const bufferKind = codes(native.bufferKinds, "buffer kind");
+  const attentionPart = codes(native.attentionParts, "part of attention");
 
   const list = <T>(items: readonly T[], write: (item: T) => void) => {
     words.push(items.length);
@@ -270,6 +272,10 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
   const view = (v: View) => {
     words.push(v.buffer, v.offset);
     numbers(v.strides);
+  };
+  const optional = <T>(item: T | undefined, write: (item: T) => void) => {
+    words.push(item === undefined ? 0 : 1);
+    if (item !== undefined) write(item);
   };
   const instruction = (i: Instruction) => {
     op(i.op);
@@ -330,6 +336,16 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
         words.push(s.length, s.reverse ? 1 : 0);
         for (const buffers of [s.consts, s.inits, s.carries, s.xs, s.ys]) numbers(buffers);
         whole(s.plan);
+        break;
+      case "attention":
+        attentionPart(s.part);
+        dtype(s.dtype);
+        numbers(s.batch);
+        words.push(s.n, s.m, s.d, s.e, s.scale, s.causal ? 1 : 0);
+        for (const v of [s.q, s.k, s.v]) view(v);
+        for (const v of [s.mask, s.o, s.l]) optional(v, view);
+        list(s.directions, (v) => optional(v, view));
+        list(s.outputs, (output) => optional(output, (buffer) => words.push(buffer)));
         break;
       case "strip":
         words.push(s.rows, s.block);

@@ -20,6 +20,8 @@ export function writtenBy(step: Step | StripStep): number[] {
       return [step.output];
     case "loop":
       return [...step.carries, ...step.ys];
+    case "attention":
+      return step.outputs.filter((output) => output !== undefined);
     case "strip":
       return step.parts.flatMap((part) => writtenBy(part.step));
   }
@@ -40,6 +42,11 @@ export function buffersOf(step: Step | StripStep): number[] {
       return [step.input, step.output];
     case "loop":
       return [...step.consts, ...step.inits, ...step.xs, ...writtenBy(step)];
+    case "attention": {
+      const { q, k, v, mask, o, l, directions } = step;
+      const views = [q, k, v, mask, o, l, ...directions].filter((view) => view !== undefined);
+      return [...views.map(({ buffer }) => buffer), ...writtenBy(step)];
+    }
     case "strip":
       return step.parts.flatMap((part) => buffersOf(part.step));
   }

@@ -130,7 +130,15 @@ export type ScalarOp = (typeof scalarOps)[number];
 
 export type Reducer = "sum" | "max" | "min" | "argmax" | "argmin";
 
-export type Step = MapStep | ReduceStep | MatMulStep | GatherStep | ScatterStep | SortStep | LoopStep;
+export type Step =
+  | MapStep
+  | ReduceStep
+  | MatMulStep
+  | GatherStep
+  | ScatterStep
+  | SortStep
+  | AttentionStep
+  | LoopStep;
 
 /** Evaluates the expression at every index of `shape`. */
 export interface MapStep {
@@ -218,6 +226,59 @@ export interface LoopStep {
   readonly xs: readonly number[];
   readonly ys: readonly number[];
 }
+
+/**
+ * Scaled dot-product attention and its derivatives; no n x m matrix is stored. For every index of `batch`, with the
+ * rows of Q and K as queries and keys, S = scale Q K^T [n, m], and S_ij = -inf where the key j is hidden from the
+ * query i (by `mask`, by `causal`):
+ *
+ * - value: L_i = log sum over j of exp S_ij, P_ij = exp(S_ij - L_i), O = P V.
+ *   Where all of a row's S are -inf (every key is hidden, or there is none), L_i = +inf, and P and O are 0.
+ * - tangent, P from L: dS = scale (dQ K^T + Q dK^T), A = P * dS, dL = rowsum A, dO = A V - dL O + P dV.
+ * - cotangent, P from L, of O (cO) and L (cL): G = P * (cO V^T - rowsum(cO * O) + cL), cQ = scale G K,
+ *   cK = scale G^T Q, cV = P^T cO.
+ *
+ * The sums go over blocks in an order that depends on shapes alone; the products are taken in the dtype. A hidden key
+ * counts with a weight of 0: what its score would be does not matter, but what its row of k or v is multiplied by 0
+ * in the sums above, which is NaN where that row is not finite (or left out: which of the two is not said).
+ */
+export interface AttentionStep {
+  readonly kind: "attention";
+  readonly part: AttentionPart;
+  /** float32 or float64: of all but the mask. */
+  readonly dtype: DType;
+  /** Leading axes, such as [samples, heads]; may be empty. */
+  readonly batch: readonly number[];
+  /** Numbers of queries and keys, of features of q and k, and of features of v. */
+  readonly n: number;
+  readonly m: number;
+  readonly d: number;
+  readonly e: number;
+  readonly scale: number;
+  /** Whether key j is visible to query i only where j <= i. */
+  readonly causal: boolean;
+  /** Over [...batch, n, d], [...batch, m, d], [...batch, m, e]. */
+  readonly q: View;
+  readonly k: View;
+  readonly v: View;
+  /** bool over [...batch, n, m]; false hides a key from a query. */
+  readonly mask: View | undefined;
+  /** Of tangent and cotangent: the results O, over [...batch, n, e], and L, over [...batch, n]. Undefined of value. */
+  readonly o: View | undefined;
+  readonly l: View | undefined;
+  /**
+   * value: none. tangent: tangents of q, k and v. cotangent: cotangents of O and L. Each over the axes of what it
+   * belongs to; undefined is zero.
+   */
+  readonly directions: readonly (View | undefined)[];
+  /**
+   * Buffers of the results, dense, each of its own; undefined where not wanted.
+   * value: [O, L]. tangent: [dO, dL]. cotangent: [cQ, cK, cV].
+   */
+  readonly outputs: readonly (number | undefined)[];
+}
+
+export type AttentionPart = "value" | "tangent" | "cotangent";
 
 /** A plan whose steps run together in strips where that pays; `stripMine` makes it, for the backends that ask for it. */
 export interface StrippedPlan extends Omit<Plan, "steps"> {

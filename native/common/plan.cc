@@ -13,18 +13,24 @@
 //   matmul      kind, dtype, list(number) batch, m, n, k, view a, view b, expression
 //   gather, scatter  kind, outer, size, inner, count, input, indices, output
 //   sort        kind, rows, size, input, output
+//   attention   kind, part, dtype, list(number) batch, n, m, d, e, scale, causal, view q, view k, view v,
+//               optional(view) mask, o, l, list(optional(view)) directions, list(optional(number)) outputs
+//   optional(x) 0 | 1, x
 //   strip       kind, rows, block, list(number) chunks, sums, localBytes, list(part)
 //   part        0 by rows or 1 by sum, step
 //   loop        kind, length, reverse, list(number) consts, inits, carries, xs, ys, plan
 #include "plan.h"
 
 #include <cmath>
+#include <initializer_list>
 
 namespace fluxion {
 
 const char* const kDTypeNames[kDTypes] = {"float32", "float64", "int32", "uint32", "bool"};
 const char* const kReducerNames[kReducers] = {"sum", "max", "min", "argmax", "argmin"};
-const char* const kStepKindNames[kStepKinds] = {"map", "reduce", "matmul", "gather", "scatter", "sort", "strip", "loop"};
+const char* const kStepKindNames[kStepKinds] = {"map",  "reduce",    "matmul", "gather", "scatter",
+                                                "sort", "attention", "strip",  "loop"};
+const char* const kAttentionPartNames[kAttentionParts] = {"value", "tangent", "cotangent"};
 const char* const kBufferKindNames[kBufferKinds] = {"input", "output", "temporary", "local"};
 const OpInfo kOpInfo[kOps] = {
 #define X(id, name, args, family) {name, args, Family::family},
@@ -311,6 +317,7 @@ class Parser {
       case StepKind::Gather:
       case StepKind::Scatter: gather(result); break;
       case StepKind::Sort: sort(result); break;
+      case StepKind::Attention: attention(result); break;
       case StepKind::Strip: strip(result); break;
       case StepKind::Loop: loop(result); break;
     }
@@ -476,6 +483,71 @@ class Parser {
     const int64_t elements = multiply(step.outer, step.size, "a sort");
     if (at(step.output).dtype != DType::Int32) fail("sort: the output is not int32");
     if (at(step.input).size != elements || at(step.output).size != elements) fail("sort: wrong size of a buffer");
+  }
+
+  void attention(Step& step) {
+    if (strip_ != nullptr) fail("attention inside of a strip");
+    Attention& a = step.attention;
+    a.part = code<AttentionPart>(kAttentionParts, "part of attention");
+    step.dtype = code<DType>(kDTypes, "attention dtype");
+    if (!isFloat(step.dtype)) fail("attention of a dtype that is no float");
+    step.shape = shape(2);
+    a.n = integer(0, kExact, "queries of attention");
+    a.m = integer(0, kExact, "keys of attention");
+    a.d = integer(0, kExact, "features of attention");
+    a.e = integer(0, kExact, "features of attention's values");
+    a.scale = number("scale of attention");
+    if (!std::isfinite(a.scale)) fail("the scale of attention is not finite");
+    a.causal = integer(0, 1, "causal") == 1;
+    using Shape = std::vector<int64_t>;
+    const auto axes = [&](std::initializer_list<int64_t> last) {
+      Shape result = step.shape;
+      result.insert(result.end(), last);
+      countElements(result);
+      return result;
+    };
+    const Shape q = axes({a.n, a.d}), k = axes({a.m, a.d}), v = axes({a.m, a.e}), o = axes({a.n, a.e}), l = axes({a.n});
+    const Shape scores = axes({a.n, a.m});
+    a.q = view(q, false, step.dtype);
+    a.k = view(k, false, step.dtype);
+    a.v = view(v, false, step.dtype);
+    a.mask = optionalView(scores, DType::Bool);
+    a.o = optionalView(o, step.dtype);
+    a.l = optionalView(l, step.dtype);
+    const bool value = a.part == AttentionPart::Value, tangent = a.part == AttentionPart::Tangent;
+    if ((a.o.buffer < 0) != value || (a.l.buffer < 0) != value) fail("attention's results are for its derivatives");
+    const std::vector<Shape> given = value ? std::vector<Shape>{} : tangent ? std::vector<Shape>{q, k, v} : std::vector<Shape>{o, l};
+    const std::vector<Shape> made = a.part == AttentionPart::Cotangent ? std::vector<Shape>{q, k, v} : std::vector<Shape>{o, l};
+    if (listLength("directions of attention") != static_cast<int64_t>(given.size())) fail("wrong number of directions");
+    for (const Shape& of : given) a.directions.push_back(optionalView(of, step.dtype));
+    if (listLength("outputs of attention") != static_cast<int64_t>(made.size())) fail("wrong number of outputs");
+    for (const Shape& of : made) a.outputs.push_back(optionalOutput(of, step.dtype));
+    checkAttentionBuffers(a);
+  }
+
+  View optionalView(const std::vector<int64_t>& shape, DType dtype) {
+    return integer(0, 1, "whether there is a view") == 1 ? view(shape, false, dtype) : View{};
+  }
+
+  int optionalOutput(const std::vector<int64_t>& shape, DType dtype) {
+    if (integer(0, 1, "whether there is an output") == 0) return -1;
+    const int number = bufferNumber(true, "output of attention");
+    if (at(number).dtype != dtype) fail("an output of attention has another dtype");
+    if (at(number).size != elementCount(shape)) fail("wrong size of an output of attention");
+    return number;
+  }
+
+  static void checkAttentionBuffers(const Attention& a) {
+    std::vector<int> read{a.q.buffer, a.k.buffer, a.v.buffer, a.mask.buffer, a.o.buffer, a.l.buffer};
+    for (const View& direction : a.directions) read.push_back(direction.buffer);
+    for (size_t i = 0; i < a.outputs.size(); i++) {
+      for (int buffer : read) {
+        if (a.outputs[i] >= 0 && buffer == a.outputs[i]) fail("attention writes a buffer that it reads");
+      }
+      for (size_t other = 0; other < i; other++) {
+        if (a.outputs[i] >= 0 && a.outputs[other] == a.outputs[i]) fail("attention writes a buffer twice");
+      }
+    }
   }
 
   const double* words_;

@@ -90,9 +90,13 @@ enum class Reducer : uint8_t { Sum, Max, Min, Argmax, Argmin };
 constexpr int kReducers = 5;
 extern const char* const kReducerNames[kReducers];
 
-enum class StepKind : uint8_t { Map, Reduce, MatMul, Gather, Scatter, Sort, Strip, Loop };
-constexpr int kStepKinds = 8;
+enum class StepKind : uint8_t { Map, Reduce, MatMul, Gather, Scatter, Sort, Attention, Strip, Loop };
+constexpr int kStepKinds = 9;
 extern const char* const kStepKindNames[kStepKinds];
+
+enum class AttentionPart : uint8_t { Value, Tangent, Cotangent };
+constexpr int kAttentionParts = 3;
+extern const char* const kAttentionPartNames[kAttentionParts];
 
 enum class BufferKind : uint8_t { Input, Output, Temporary, Local };
 constexpr int kBufferKinds = 4;
@@ -136,17 +140,29 @@ struct Expression {
 
 struct Plan;
 
+// A view without a buffer (-1), and an output -1, are absent.
+struct Attention {
+  AttentionPart part = AttentionPart::Value;
+  int64_t n = 0, m = 0, d = 0, e = 0;
+  double scale = 1;
+  bool causal = false;
+  View q, k, v, mask, o, l;
+  std::vector<View> directions;  // none; of q, k, v; of O, L
+  std::vector<int> outputs;      // O, L; dO, dL; cQ, cK, cV
+};
+
 struct Step {
   StepKind kind;
-  std::vector<int64_t> shape;  // map, reduce; matmul: batch
+  std::vector<int64_t> shape;  // map, reduce; matmul, attention: batch
   Expression expression;
   int reducedRank = 0;
   Reducer reducer = Reducer::Sum;
-  DType dtype = DType::Float32;  // matmul
+  DType dtype = DType::Float32;  // matmul, attention
   int64_t m = 0, n = 0, k = 0;
   View a, b;
   int64_t outer = 0, size = 0, inner = 0, count = 0;  // gather, scatter; sort: outer rows of size
   int input = -1, indices = -1, output = -1;
+  Attention attention;
   int64_t rows = 0, block = 0, sumCount = 0, localBytes = 0;  // strip
   std::vector<int64_t> chunks;
   std::vector<Step> parts;

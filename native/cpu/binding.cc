@@ -229,6 +229,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("dtypes", names(env, kDTypes, [](int i) { return kDTypeNames[i]; }));
   exports.Set("reducers", names(env, kReducers, [](int i) { return kReducerNames[i]; }));
   exports.Set("stepKinds", names(env, kStepKinds, [](int i) { return kStepKindNames[i]; }));
+  exports.Set("attentionParts", names(env, kAttentionParts, [](int i) { return kAttentionPartNames[i]; }));
   exports.Set("bufferKinds", names(env, kBufferKinds, [](int i) { return kBufferKindNames[i]; }));
   const InstructionSets& sets = instructionSets();
   exports.Set("instructionSets", names(env, sets.count, [&](int i) { return sets.table[i]->name; }));

@@ -9,23 +9,18 @@ namespace fluxion {
 namespace FLUXION_ISA_NAMESPACE {
 namespace {
 
+#include "simd.h"
+
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kRows = 8;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32, kRows = 6;
+constexpr int kRows = 8;
 #elif defined(__aarch64__)
-constexpr int kVectorBytes = 16, kRows = 12;
+constexpr int kRows = 12;
 #else
-constexpr int kVectorBytes = 16, kRows = 6;
+constexpr int kRows = 6;
 #endif
 constexpr int kVectors = 2;
-
 template <class T>
-struct Simd {
-  typedef T Vector __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
-  static constexpr int lanes = kVectorBytes / static_cast<int>(sizeof(T));
-  static constexpr int columns = lanes * kVectors;
-};
+constexpr int kColumns = kVectors * Simd<T>::lanes;
 
 // One tile of a panel. What C holds is added at the end, so that nothing waits for it.
 //
@@ -153,7 +148,7 @@ inline void turn4(T* to, int64_t toStride, const T* from, int64_t fromStride) {
 // Copies a panel of up to `columns` columns so that the kernel reads it in order; missing columns are zero.
 template <class T>
 void packPanel(void* packedv, const void* bv, int64_t kStride, int64_t nStride, int64_t k, int64_t n) {
-  constexpr int64_t columns = Simd<T>::columns;
+  constexpr int64_t columns = kColumns<T>;
   T* packed = static_cast<T*>(packedv);
   const T* b = static_cast<const T*>(bv);
   if (n < columns) std::memset(packed, 0, static_cast<size_t>(k * columns) * sizeof(T));
@@ -246,7 +241,7 @@ void dot(int64_t rows, int64_t k, const void* a, int64_t aStride, const void* bt
 template <class T>
 void set(GemmKernel& g) {
   g.mr = kRows;
-  g.nr = Simd<T>::columns;
+  g.nr = kColumns<T>;
   g.packPanel = packPanel<T>;
   g.packTiles = packTiles<T>;
   g.dot = dot<T>;
@@ -272,6 +267,7 @@ const Kernels& kernels() {
     fillElementwise(k);
     fillFold(k);
     fillGemm(k);
+    fillAttention(k);
     return k;
   }();
   return table;

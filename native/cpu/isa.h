@@ -12,6 +12,7 @@ namespace FLUXION_ISA_NAMESPACE {
 void fillElementwise(Kernels& kernels);
 void fillFold(Kernels& kernels);
 void fillGemm(Kernels& kernels);
+void fillAttention(Kernels& kernels);
 const Kernels& kernels();
 }  // namespace FLUXION_ISA_NAMESPACE
 }  // namespace fluxion

@@ -1,5 +1,5 @@
 // The table of inner loops. Each instruction set compiles the same sources (elementwise.cc, fold.cc,
-// gemm_kernel.cc) with its own flags and fills a table of its own; the rest of the addon is compiled once.
+// gemm_kernel.cc, attention_kernel.cc) with its own flags and fills a table of its own; the rest of the addon is compiled once.
 #pragma once
 
 #include <cstddef>
@@ -70,6 +70,23 @@ struct GemmKernel {
   DotFn dot = nullptr;
 };
 
+// Attention's scores, in rows `ld` elements apart. The number of columns is a multiple of GemmKernel::nr; a score of
+// -infinity is that of a hidden key. Sums of rows are doubles.
+struct AttentionKernel {
+  // s[i] = -infinity where shown[i] is 0, for any n.
+  void (*hide)(int64_t n, void* s, const uint8_t* shown) = nullptr;
+  // A block of keys more of a softmax. maximum[r] = max(maximum[r], row r); s = exp(s - maximum[r]), which is added to
+  // sum[r]. What was summed before, sum[r] and `width` elements of row r of `o`, is multiplied by
+  // exp(old maximum - new one). (Where the maximum is -infinity, 0 takes its place.) width: a multiple of nr.
+  void (*softmax)(int64_t rows, int64_t cols, void* s, int64_t ld, void* maximum, double* sum, void* o, int64_t ldo,
+                  int64_t width) = nullptr;
+  // s = P = exp(s - l[r]); x = P x, and 0 where P is 0, which is added to sum[r]. x may be null.
+  void (*weighRows)(int64_t rows, int64_t cols, void* s, void* x, int64_t ld, const void* l, double* sum) = nullptr;
+  // s = P = exp(s - l[c]); x = P (x - shift[c]), and 0 where P is 0. x may be null.
+  void (*weighColumns)(int64_t rows, int64_t cols, void* s, void* x, int64_t ld, const void* l,
+                       const void* shift) = nullptr;
+};
+
 struct Kernels {
   const char* name = nullptr;
   ElementwiseFn op[kOps][kDTypes] = {};  // by dtype of the last argument
@@ -80,6 +97,7 @@ struct Kernels {
   FoldColumnsFn foldTall[3][kDTypes] = {};  // the same, faster, for some tens of rows
   FoldColumnsFn foldRows[3][kDTypes] = {};  // partial[r] = fold of row r (overwrites)
   GemmKernel gemm[kDTypes];
+  AttentionKernel attention[kDTypes];
 };
 
 // The sets that this build has and this machine can run, best first.

@@ -1,4 +1,6 @@
+import { buffersOf, writtenBy } from "../../compile/memory.js";
 import {
+  type AttentionStep,
   type Expression,
   type Instruction,
   type LoopStep,
@@ -111,6 +113,9 @@ function checkStep(plan: Plan, step: Step): void {
     case "loop":
       checkLoop(plan, step);
       return;
+    case "attention":
+      checkAttention(plan, step);
+      return;
     default:
       throw new Fault("unknown kind of step");
   }
@@ -151,6 +156,57 @@ function checkLoop(plan: Plan, step: LoopStep): void {
       () => `carry ${carry} changes`,
     );
   });
+}
+
+function checkAttention(plan: Plan, step: AttentionStep): void {
+  const { part, dtype, batch, n, m, d, e, q, k, v, mask, o, l, directions, outputs } = step;
+  need(isDType(dtype) && isFloat(dtype), () => `attention of ${dtype}`);
+  need(Number.isFinite(step.scale), () => `scale ${step.scale}`);
+  const [ofQ, ofK, ofV, ofO, ofL] = [
+    [...batch, n, d],
+    [...batch, m, d],
+    [...batch, m, e],
+    [...batch, n, e],
+    [...batch, n],
+  ];
+  for (const shape of [ofQ, ofK, ofV, ofO, [...batch, n, m]]) checkShape(shape);
+  checkView(plan, ofQ, q, dtype);
+  checkView(plan, ofK, k, dtype);
+  checkView(plan, ofV, v, dtype);
+  if (mask !== undefined) checkView(plan, [...batch, n, m], mask, "bool");
+  const shapes = {
+    value: { directions: [], outputs: [ofO, ofL] },
+    tangent: { directions: [ofQ, ofK, ofV], outputs: [ofO, ofL] },
+    cotangent: { directions: [ofO, ofL], outputs: [ofQ, ofK, ofV] },
+  }[part];
+  need(shapes !== undefined, () => `unknown part ${part}`);
+  if (part === "value") need(o === undefined && l === undefined, () => "results given to the value");
+  else {
+    need(o !== undefined && l !== undefined, () => `the ${part} needs the results O and L`);
+    checkView(plan, ofO, o, dtype);
+    checkView(plan, ofL, l, dtype);
+  }
+  need(
+    directions.length === shapes.directions.length,
+    () => `${directions.length} directions of the ${part}`,
+  );
+  shapes.directions.forEach((shape, i) => {
+    if (directions[i] !== undefined) checkView(plan, shape, directions[i], dtype);
+  });
+  need(outputs.length === shapes.outputs.length, () => `${outputs.length} outputs of the ${part}`);
+  shapes.outputs.forEach((shape, i) => {
+    const output = outputs[i];
+    if (output === undefined) return;
+    checkDense(plan, output, sizeOf(shape), dtype, true);
+    const { size } = plan.buffers[output]!;
+    need(size === sizeOf(shape), () => `output ${i} of ${size} elements for [${shape.join(", ")}]`);
+  });
+  const touched = buffersOf(step);
+  for (const output of writtenBy(step))
+    need(
+      touched.filter((buffer) => buffer === output).length === 1,
+      () => `buffer ${output} is written and also used otherwise`,
+    );
 }
 
 function checkShape(shape: readonly number[]): void {
