@@ -151,6 +151,11 @@ const cases: { readonly [P in PrimitiveName]: readonly Case[] | "none" } = {
     },
   ],
   argsort: "none",
+  cumsum: [
+    { f: (x) => fx.square(fx.cumsum(x!, 1)), args: [x], order: 3 },
+    { f: (x) => fx.sin(fx.cumsum(x!, 0, { reverse: true })), args: [spread([4, 2])] },
+    { f: (x, y) => fx.mul(fx.cumsum(x!), fx.reshape(y!, [6])), args: [x, y] },
+  ],
 };
 
 const primitives = Object.keys(rules) as PrimitiveName[];

@@ -426,6 +426,10 @@ function touches(step: Step): { reads: Touch[]; writes: Touch[] } {
         reads: [dense(step.input, step.rows * step.size)],
         writes: [dense(step.output, step.rows * step.size)],
       };
+    case "cumsum": {
+      const size = step.outer * step.size * step.inner;
+      return { reads: [dense(step.input, size)], writes: [dense(step.output, size)] };
+    }
   }
 }
 

@@ -259,6 +259,10 @@ t.test("reductions: axes, dtypes and empty tensors", async (t) => {
   refuse(t, [
     [() => fx.prod(b([2])), "DTypeError", "prod", "bool"],
     [() => fx.argsort(f([])), "ShapeError", "argsort", "scalar"],
+    [() => fx.cumsum(wrong([1])), "ValueError", "cumsum", "array"],
+    [() => fx.cumsum(f([2, 3]), 2), "ShapeError", "cumsum", "axis 2", "rank 2"],
+    [() => fx.cumsum(f([2]), 0, wrong({ revers: true })), "ValueError", "cumsum", "revers"],
+    [() => fx.cumsum(f([2]), 0, { reverse: wrong(1) }), "ValueError", "cumsum", "reverse", "1"],
     [() => fx.argsort(wrong([1])), "ValueError", "argsort", "array"],
   ]);
 });

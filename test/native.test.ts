@@ -101,6 +101,15 @@ t.test("a plan with one number changed is run or refused, and never crashes", as
       { kind: "gather", outer: 2, size: 3, inner: 2, count: 2, input: 0, indices: 1, output: 2 },
     ),
     planOf([["float32", 12]], ["int32", 12], { kind: "sort", rows: 3, size: 4, input: 0, output: 1 }),
+    planOf([["float32", 12]], ["float32", 12], {
+      kind: "cumsum",
+      outer: 2,
+      size: 3,
+      inner: 2,
+      reverse: false,
+      input: 0,
+      output: 1,
+    }),
     strippedPlan(),
   ];
   const strange = [-1, 0, 1, 2, 3, 7, 0.5, 41, 1e6, 2 ** 31, 2 ** 52, 2 ** 53, 1e300, -(2 ** 53), Number.NaN];
@@ -166,6 +175,44 @@ t.test("a strip's chunks are its rows, in whole blocks, and add to some of them"
   ];
   for (const [change, message] of refused)
     t.throws(() => cpu.compile(changed(change)), { name: "BackendError", message }, JSON.stringify(change));
+});
+
+t.test("a running sum's buffers have its size and one dtype of numbers", async (t) => {
+  const cumsum = { kind: "cumsum", outer: 2, size: 3, inner: 2, reverse: true, input: 0, output: 1 } as const;
+  const compile = (input: [DType, number], output: [DType, number], step: Partial<Step> = {}) =>
+    cpu.compile(planOf([input], output, { ...cumsum, ...step } as Step));
+  t.doesNotThrow(() => compile(["int32", 12], ["int32", 12]));
+  const refused: [() => unknown, RegExp][] = [
+    [() => compile(["float32", 11], ["float32", 12]), /cumsum: wrong size/],
+    [() => compile(["float32", 12], ["float32", 13]), /cumsum: wrong size/],
+    [() => compile(["float32", 12], ["float64", 12]), /cumsum: input and output differ in dtype/],
+    [() => compile(["bool", 12], ["bool", 12]), /cumsum of dtype bool/],
+    [() => compile(["float32", 12], ["float32", 12], { output: 0 }), /output writes to an input/],
+    [() => compile(["float32", 0], ["float32", 0], { outer: 0, size: 2 ** 40, inner: 2 ** 40 }), /too large/],
+  ];
+  for (const [make, message] of refused) t.throws(make, { name: "BackendError", message });
+});
+
+t.test("running sums have the same bits for any number of threads", async (t) => {
+  for (const dtype of ["float32", "float64", "int32"] as const)
+    for (const [outer, size, inner] of [
+      [1, 5000, 700],
+      [300, 257, 1],
+      [3, 1, 5000],
+      [40, 60, 3],
+    ] as const) {
+      const n = outer * size * inner;
+      const step: Step = { kind: "cumsum", outer, size, inner, reverse: inner === 1, input: 0, output: 1 };
+      const plan = cpu.compile(planOf([[dtype, n]], [dtype, n], step));
+      const results = [1, 2, 5].map((count) => {
+        setThreads(count);
+        return bits(first(plan.run([numbers(dtype, n)])));
+      });
+      t.ok(
+        results.every((r) => r === results[0]),
+        `${dtype} ${outer} x ${size} x ${inner}`,
+      );
+    }
 });
 
 t.test("inputs that do not fit are errors that say what was expected", async (t) => {

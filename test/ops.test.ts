@@ -1562,6 +1562,7 @@ onEach("methods are the functions", (t) => {
     argmax: [1],
     argmin: [],
     argsort: [],
+    cumsum: [1, { reverse: true }],
     logsumexp: [1],
     softmax: [0],
     logSoftmax: [],

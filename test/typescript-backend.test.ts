@@ -495,6 +495,32 @@ t.test("sort is a stable argsort with NaN last", async (t) => {
   }
 });
 
+t.test("cumsum adds in float64 along the middle axis, from either end", async (t) => {
+  for (const dtype of ["float32", "float64", "int32", "uint32"] as const)
+    for (const [outer, size, inner] of [
+      [2, 5, 3],
+      [1, 7, 600],
+      [3, 40, 1],
+      [2, 0, 4],
+    ] as const)
+      for (const reverse of [false, true]) {
+        const n = outer * size * inner;
+        const step: Step = { kind: "cumsum", outer, size, inner, reverse, input: 0, output: 1 };
+        const x = randomArray(dtype, n);
+        const expected = allocate(dtype, n);
+        for (let o = 0; o < outer; o++)
+          for (let i = 0; i < inner; i++) {
+            let sum = 0; // of integers of 32 bits, exact
+            for (let l = 0; l < size; l++) {
+              const at = (o * size + (reverse ? size - 1 - l : l)) * inner + i;
+              sum += x[at]!;
+              expected[at] = sum;
+            }
+          }
+        t.same(run(makePlan([[dtype, n]], [[dtype, n]], [], [step]), [x]), [expected], `${dtype} ${inner}`);
+      }
+});
+
 t.test("integers wrap modulo 2^32", async (t) => {
   t.same(binary("add", "int32", [[2147483647, 1]]), [-2147483648]);
   t.same(binary("sub", "uint32", [[0, 1]]), [4294967295]);

@@ -347,6 +347,9 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
         list(s.directions, (v) => optional(v, view));
         list(s.outputs, (output) => optional(output, (buffer) => words.push(buffer)));
         break;
+      case "cumsum":
+        words.push(s.outer, s.size, s.inner, s.reverse ? 1 : 0, s.input, s.output);
+        break;
       case "strip":
         words.push(s.rows, s.block);
         numbers(s.chunks);

@@ -13,6 +13,7 @@ const kernels: ReadonlySet<string> = new Set([
   "gather",
   "scatter",
   "argsort",
+  "cumsum",
   "concat",
   "pad",
   "scan",

@@ -159,7 +159,7 @@ class Lowering {
     return { buffer, offset: 0, strides: rowMajor(node.shape) };
   }
 
-  /** The buffer of a node's value, dense from its beginning, as gather, scatter and sort need it. */
+  /** The buffer of a node's value, dense from its beginning, as gather, scatter, sort and cumsum need it. */
   #denseBuffer(node: Node): number {
     const { buffer, offset, strides } = this.#view(node);
     const whole = this.#buffers[buffer]!.size === sizeOf(node.shape) && offset === 0;
@@ -319,6 +319,20 @@ class Lowering {
       const input = this.#denseBuffer(x);
       const rows = sizeOf(x.shape.slice(0, -1));
       this.#steps.push({ kind: "sort", rows, size, input, output: this.#bufferFor(root) });
+      return;
+    }
+    if (root.op === "cumsum") {
+      const { axis, reverse } = root.attrs as Attributes["cumsum"];
+      const input = this.#denseBuffer(x);
+      this.#steps.push({
+        kind: "cumsum",
+        outer: sizeOf(x.shape.slice(0, axis)),
+        size: x.shape[axis]!,
+        inner: sizeOf(x.shape.slice(axis + 1)),
+        reverse,
+        input,
+        output: this.#bufferFor(root),
+      });
       return;
     }
     const { axis } = root.attrs as Attributes["gather"];

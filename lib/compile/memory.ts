@@ -17,6 +17,7 @@ export function writtenBy(step: Step | StripStep): number[] {
     case "gather":
     case "scatter":
     case "sort":
+    case "cumsum":
       return [step.output];
     case "loop":
       return [...step.carries, ...step.ys];
@@ -39,6 +40,7 @@ export function buffersOf(step: Step | StripStep): number[] {
     case "scatter":
       return [step.input, step.indices, step.output];
     case "sort":
+    case "cumsum":
       return [step.input, step.output];
     case "loop":
       return [...step.consts, ...step.inits, ...step.xs, ...writtenBy(step)];

@@ -137,6 +137,7 @@ export type Step =
   | GatherStep
   | ScatterStep
   | SortStep
+  | CumsumStep
   | AttentionStep
   | LoopStep;
 
@@ -279,6 +280,21 @@ export interface AttentionStep {
 }
 
 export type AttentionPart = "value" | "tangent" | "cotangent";
+
+/**
+ * output[o, j, i] = sum over l <= j (reverse: l >= j) of input[o, l, i], over dense row-major buffers
+ * [outer, size, inner] of one dtype (never bool). Floats are added one after another in float64, from 0, and each
+ * result is rounded to the dtype.
+ */
+export interface CumsumStep {
+  readonly kind: "cumsum";
+  readonly outer: number;
+  readonly size: number;
+  readonly inner: number;
+  readonly reverse: boolean;
+  readonly input: number;
+  readonly output: number;
+}
 
 /** A plan whose steps run together in strips where that pays; `stripMine` makes it, for the backends that ask for it. */
 export interface StrippedPlan extends Omit<Plan, "steps"> {

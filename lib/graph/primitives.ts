@@ -97,6 +97,8 @@ export interface Attributes {
     readonly consts: number;
     readonly carries: number;
   };
+  /** The running sum along the axis: of the elements up to and with each one, or from each one on. */
+  cumsum: { readonly axis: number; readonly reverse: boolean };
 }
 
 export type PrimitiveName = keyof Attributes;

@@ -106,6 +106,7 @@ const rules: { readonly [P in PrimitiveName]: ShapeRule<P> } = {
     several(
       body.outputs.map(({ shape, dtype }, i) => ({ shape: i < carries ? shape : [length, ...shape], dtype })),
     ),
+  cumsum: same,
 };
 
 export function inferShape<P extends PrimitiveName>(

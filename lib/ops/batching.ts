@@ -129,6 +129,7 @@ export const batchRules: { readonly [P in SingleResult]: BatchRule<P> } = {
   argmax: shifted("argmax", ({ axis }) => ({ axis: axis + 1 })),
   argmin: shifted("argmin", ({ axis }) => ({ axis: axis + 1 })),
   argsort: elementwise("argsort"),
+  cumsum: shifted("cumsum", ({ axis, reverse }) => ({ axis: axis + 1, reverse })),
   matmul: ([a, b], _, batched, size) => {
     // One right-hand side for all: the batch is just more rows.
     if (batched[0] && !batched[1] && b!.rank === 2) {

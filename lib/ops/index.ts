@@ -12,6 +12,7 @@ export {
   tensor,
   zeros,
 } from "./creation.js";
+export * from "./cumulative.js";
 export * from "./elementwise.js";
 export * from "./indexing.js";
 export * from "./matmul.js";

@@ -3,6 +3,8 @@ import type { DType, TypedArray } from "../tensor/dtype.js";
 import { toNdArray } from "../tensor/ndarray.js";
 import type { Shape } from "../tensor/shape.js";
 import { Tensor } from "../tensor/tensor.js";
+import type { CumsumOptions } from "./cumulative.js";
+import * as cumulative from "./cumulative.js";
 import * as elementwise from "./elementwise.js";
 import * as indexing from "./indexing.js";
 import * as products from "./matmul.js";
@@ -74,6 +76,7 @@ interface OtherMethods {
   logSoftmax(axis?: number): Tensor;
   argmax(axis?: number, options?: ReductionOptions): Tensor;
   argmin(axis?: number, options?: ReductionOptions): Tensor;
+  cumsum(axis?: number, options?: CumsumOptions): Tensor;
   matmul(other: Tensor): Tensor;
   transpose(perm?: readonly number[]): Tensor;
   reshape(shape: Shape): Tensor;
@@ -95,7 +98,15 @@ declare module "../tensor/tensor.js" {
 }
 
 const { concat: _concat, stack: _stack, ...shapes } = shaping;
-const methods = { ...elementwise, ...shapes, ...reduction, ...indexing, ...products, toNdarray: toNdArray };
+const methods = {
+  ...elementwise,
+  ...shapes,
+  ...reduction,
+  ...cumulative,
+  ...indexing,
+  ...products,
+  toNdarray: toNdArray,
+};
 
 for (const [name, f] of Object.entries(methods)) {
   Object.defineProperty(Tensor.prototype, name, {

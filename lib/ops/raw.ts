@@ -114,5 +114,7 @@ export const argmax = (x: Tensor, axis: number): Tensor => emit("argmax", [x], {
 export const argmin = (x: Tensor, axis: number): Tensor => emit("argmin", [x], { axis });
 export const gather = (x: Tensor, indices: Tensor, axis: number): Tensor =>
   emit("gather", [x, indices], { axis });
+export const cumsum = (x: Tensor, axis: number, reverse: boolean): Tensor =>
+  emit("cumsum", [x], { axis, reverse });
 export const scatter = (x: Tensor, indices: Tensor, axis: number, size: number): Tensor =>
   emit("scatter", [x, indices], { axis, size });

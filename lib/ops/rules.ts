@@ -263,4 +263,6 @@ export const rules: { readonly [P in SingleResult]: Rule<P> } = {
   argsort: constant,
   // The tangent of what is computed again belongs to it: it, too, is kept apart.
   barrier: linear("barrier", (ct) => [ct]),
+  // y_j = sum over i <= j of x_i: x_i goes to every y_j with j >= i, the running sum from the other end.
+  cumsum: linear("cumsum", (ct, { attrs: { axis, reverse } }) => [raw.cumsum(ct, axis, !reverse)]),
 };

@@ -16,6 +16,7 @@
 //   attention   kind, part, dtype, list(number) batch, n, m, d, e, scale, causal, view q, view k, view v,
 //               optional(view) mask, o, l, list(optional(view)) directions, list(optional(number)) outputs
 //   optional(x) 0 | 1, x
+//   cumsum      kind, outer, size, inner, reverse 0 or 1, input, output
 //   strip       kind, rows, block, list(number) chunks, sums, localBytes, list(part)
 //   part        0 by rows or 1 by sum, step
 //   loop        kind, length, reverse, list(number) consts, inits, carries, xs, ys, plan
@@ -28,8 +29,8 @@ namespace fluxion {
 
 const char* const kDTypeNames[kDTypes] = {"float32", "float64", "int32", "uint32", "bool"};
 const char* const kReducerNames[kReducers] = {"sum", "max", "min", "argmax", "argmin"};
-const char* const kStepKindNames[kStepKinds] = {"map",  "reduce",    "matmul", "gather", "scatter",
-                                                "sort", "attention", "strip",  "loop"};
+const char* const kStepKindNames[kStepKinds] = {"map",    "reduce",    "matmul", "gather", "scatter", "sort",
+                                                "cumsum", "attention", "strip",  "loop"};
 const char* const kAttentionPartNames[kAttentionParts] = {"value", "tangent", "cotangent"};
 const char* const kBufferKindNames[kBufferKinds] = {"input", "output", "temporary", "local"};
 const OpInfo kOpInfo[kOps] = {
@@ -318,6 +319,7 @@ class Parser {
       case StepKind::Scatter: gather(result); break;
       case StepKind::Sort: sort(result); break;
       case StepKind::Attention: attention(result); break;
+      case StepKind::Cumsum: cumsum(result); break;
       case StepKind::Strip: strip(result); break;
       case StepKind::Loop: loop(result); break;
     }
@@ -548,6 +550,20 @@ class Parser {
         if (a.outputs[i] >= 0 && a.outputs[other] == a.outputs[i]) fail("attention writes a buffer twice");
       }
     }
+  }
+
+  void cumsum(Step& step) {
+    step.outer = integer(0, kExact, "outer");
+    step.size = integer(0, kExact, "size");
+    step.inner = integer(0, kExact, "inner");
+    step.reverse = integer(0, 1, "reverse") == 1;
+    step.input = bufferNumber(false, "input");
+    step.output = bufferNumber(true, "output");
+    countElements({step.outer, step.size, step.inner});
+    const int64_t elements = step.outer * step.size * step.inner;
+    if (at(step.input).dtype == DType::Bool) fail("cumsum of dtype bool");
+    if (at(step.input).dtype != at(step.output).dtype) fail("cumsum: input and output differ in dtype");
+    if (at(step.input).size != elements || at(step.output).size != elements) fail("cumsum: wrong size of a buffer");
   }
 
   const double* words_;

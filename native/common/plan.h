@@ -90,8 +90,8 @@ enum class Reducer : uint8_t { Sum, Max, Min, Argmax, Argmin };
 constexpr int kReducers = 5;
 extern const char* const kReducerNames[kReducers];
 
-enum class StepKind : uint8_t { Map, Reduce, MatMul, Gather, Scatter, Sort, Attention, Strip, Loop };
-constexpr int kStepKinds = 9;
+enum class StepKind : uint8_t { Map, Reduce, MatMul, Gather, Scatter, Sort, Cumsum, Attention, Strip, Loop };
+constexpr int kStepKinds = 10;
 extern const char* const kStepKindNames[kStepKinds];
 
 enum class AttentionPart : uint8_t { Value, Tangent, Cotangent };
@@ -160,7 +160,7 @@ struct Step {
   DType dtype = DType::Float32;  // matmul, attention
   int64_t m = 0, n = 0, k = 0;
   View a, b;
-  int64_t outer = 0, size = 0, inner = 0, count = 0;  // gather, scatter; sort: outer rows of size
+  int64_t outer = 0, size = 0, inner = 0, count = 0;  // gather, scatter, cumsum; sort: outer rows of size
   int input = -1, indices = -1, output = -1;
   Attention attention;
   int64_t rows = 0, block = 0, sumCount = 0, localBytes = 0;  // strip
@@ -169,7 +169,7 @@ struct Step {
   std::vector<int> locals;  // the strip's local buffers
   bool sums = false;        // a part: sums over the rows
   int64_t length = 0;       // loop
-  bool reverse = false;
+  bool reverse = false;     // loop, cumsum
   std::vector<int> consts, inits, carries, xs, ys;
   std::shared_ptr<Plan> body;
 };

@@ -51,6 +51,7 @@ Runner::Runner(Plan plan) : plan_(std::move(plan)) {
       case StepKind::Sort: prepared = prepareSort(plan_, step); break;
       case StepKind::Loop: prepared = prepareLoop(plan_, step); break;
       case StepKind::Attention: prepared = prepareAttention(step, kernels); break;
+      case StepKind::Cumsum: prepared = prepareCumsum(plan_, step); break;
       case StepKind::Strip: prepared = prepareStrip(plan_, step, kernels); break;
     }
     sharedBytes_ = std::max(sharedBytes_, prepared->sharedBytes);

@@ -33,6 +33,7 @@ std::unique_ptr<PreparedStep> prepareScatter(const Plan& plan, const Step& step)
 std::unique_ptr<PreparedStep> prepareSort(const Plan& plan, const Step& step);
 std::unique_ptr<PreparedStep> prepareLoop(const Plan& plan, const Step& step);
 std::unique_ptr<PreparedStep> prepareAttention(const Step& step, const Kernels& kernels);
+std::unique_ptr<PreparedStep> prepareCumsum(const Plan& plan, const Step& step);
 
 inline size_t roundUpToLine(size_t bytes) { return (bytes + 63) / 64 * 64; }
 // A size in doubles, so that absurd ones cannot overflow: throws PlanError.

@@ -280,6 +280,11 @@ function grow(dice: Dice, values: readonly Known[]): Known[] {
           ? precise(fx.sum(x, axis, over), a.most * Math.max(1, n), a.bits)
           : inexact(fx.sum(x, axis, over), a.most * Math.max(1, n));
       const reductions: (() => Known[])[] = [total, total];
+      reductions.push(() => {
+        const y = fx.cumsum(x, axis, { reverse: dice.chance(0.5) });
+        const most = a.most * Math.max(1, n);
+        return a.exact ? precise(y, most, a.bits) : inexact(y, most);
+      });
       const last = axis ?? x.rank - 1;
       if (isFloat(x) && n > 0) {
         reductions.push(

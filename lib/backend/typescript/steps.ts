@@ -2,6 +2,7 @@ import type { Plan, Step } from "../../compile/plan.js";
 import { BackendError } from "../../errors.js";
 import { arrayTypes, byteSize, type DType, type TypedArray } from "../../tensor/dtype.js";
 import { prepareAttention } from "./attention.js";
+import { prepareCumsum } from "./cumsum.js";
 import { prepareGather, prepareScatter } from "./indexing.js";
 import { prepareLoop } from "./loop-step.js";
 import { prepareMap } from "./map.js";
@@ -77,6 +78,8 @@ function prepareStep(step: Step, context: StepContext): PreparedStep {
       return prepareLoop(step);
     case "attention":
       return prepareAttention(step);
+    case "cumsum":
+      return prepareCumsum(step);
   }
 }
 

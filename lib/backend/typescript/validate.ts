@@ -116,6 +116,15 @@ function checkStep(plan: Plan, step: Step): void {
     case "attention":
       checkAttention(plan, step);
       return;
+    case "cumsum": {
+      const { outer, size, inner, reverse } = step;
+      checkShape([outer, size, inner]);
+      need(typeof reverse === "boolean", () => `reverse is ${reverse}`);
+      const dtype = checkDense(plan, step.input, outer * size * inner);
+      need(dtype !== "bool", () => "running sum of bool");
+      checkDense(plan, step.output, outer * size * inner, dtype, true);
+      return;
+    }
     default:
       throw new Fault("unknown kind of step");
   }
