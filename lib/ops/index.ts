@@ -13,6 +13,7 @@ export {
   zeros,
 } from "./creation.js";
 export * from "./cumulative.js";
+export { einsum } from "./einsum.js";
 export * from "./elementwise.js";
 export * from "./indexing.js";
 export * from "./matmul.js";
