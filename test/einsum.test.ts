@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import * as fx from "fluxion";
 import t from "tap";
 import { onEach } from "./support/each-backend.js";
+import { operand } from "./support/operand.js";
 import { Dice } from "./support/random-program.js";
 
 type T = fx.Tensor;
@@ -12,13 +13,6 @@ const golden: Row[] = JSON.parse(
 );
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 const list = (x: T) => Array.from(x.toTypedArray());
-/** Operand n of the stored rows (test/golden/README.md). */
-const operand = (shape: readonly number[], n: number, dtype: fx.DType = "float64") => {
-  const element = (i: number) => (((7 * i + 3 * n + i * i) % 11) - 5) / 4;
-  const data = Array.from({ length: sizeOf(shape) }, (_, i) => element(i));
-  return fx.tensor(data, { shape, dtype });
-};
-
 onEach("einsum gives the values of PyTorch's", (t) => {
   for (const [spec, operands, shape, values] of golden)
     for (const dtype of ["float64", "float32"] as const) {

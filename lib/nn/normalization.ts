@@ -1,4 +1,4 @@
-import { add, mean, mul, ones, rsqrt, square, sub, zeros } from "../ops/index.js";
+import { layerNorm as layerNormalized, ones, rmsNorm as rmsNormalized, zeros } from "../ops/index.js";
 import { checkCount, checkNumber, checkOptions } from "../options.js";
 import type { DType } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -35,9 +35,6 @@ function checked(where: string, options: NormalizationOptions, epsilon: number) 
   };
 }
 
-const normalized = (x: Tensor, epsilon: number): Tensor =>
-  mul(x, rsqrt(add(mean(square(x), -1, { keepDims: true }), epsilon)));
-
 /**
  * (x - mean) / sqrt(variance + epsilon) * scale + offset over the last axis of [..., dim]
  * (Ba et al. 2016, "Layer normalization").
@@ -48,8 +45,7 @@ export function layerNorm(options: NormalizationOptions): Module<LayerNormParams
     init: () => ({ scale: ones([dim], { dtype }), offset: zeros([dim], { dtype }) }),
     apply({ scale, offset }, x) {
       checkLastAxis("layerNorm", x, dim);
-      const centred = sub(x, mean(x, -1, { keepDims: true }));
-      return add(mul(normalized(centred, epsilon), scale), offset);
+      return layerNormalized(x, { scale, offset, epsilon });
     },
   };
 }
@@ -61,7 +57,7 @@ export function rmsNorm(options: NormalizationOptions): Module<RmsNormParams> {
     init: () => ({ scale: ones([dim], { dtype }) }),
     apply({ scale }, x) {
       checkLastAxis("rmsNorm", x, dim);
-      return mul(normalized(x, epsilon), scale);
+      return rmsNormalized(x, { scale, epsilon });
     },
   };
 }

@@ -17,6 +17,7 @@ export { einsum } from "./einsum.js";
 export * from "./elementwise.js";
 export * from "./indexing.js";
 export * from "./matmul.js";
+export { type LayerNormOptions, layerNorm, type RmsNormOptions, rmsNorm } from "./normalization.js";
 export type { TensorLike } from "./operation.js";
 export * from "./reduction.js";
 export * from "./shaping.js";

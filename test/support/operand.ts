@@ -1,0 +1,8 @@
+import * as fx from "fluxion";
+
+/** Operand n of the stored reference values: element i is ((7 i + 3 n + i^2) mod 11 - 5) / 4. */
+export function operand(shape: readonly number[], n: number, dtype: fx.DType = "float64"): fx.Tensor {
+  const size = shape.reduce((a, b) => a * b, 1);
+  const data = Array.from({ length: size }, (_, i) => (((7 * i + 3 * n + i * i) % 11) - 5) / 4);
+  return fx.tensor(data, { shape, dtype });
+}
