@@ -529,6 +529,30 @@ onEach("argnums chooses arguments: a number, an array, repeated, trees", async (
   );
 });
 
+onEach("the gradient of a table adds up, for each row, what its indices brought", (t) => {
+  const table = f64([1, 2, 3, 4, 5, 6]).reshape([3, 2]);
+  // Indices of any shape; row 2 is met three times, once from the end, and row 1 never.
+  const indices = fx.tensor(
+    [
+      [2, 0],
+      [-1, 2],
+    ],
+    { dtype: "int32" },
+  );
+  const weights = f64([1, 10, 100, 1000, 2, 20, 4, 40]).reshape([2, 2, 2]);
+  const loss = (x: T) => fx.sum(fx.mul(fx.take(x, indices), weights));
+  t.same(list(fx.grad(loss)(table)), [100, 1000, 0, 0, 7, 70]);
+  t.same(
+    list(fx.grad((x: T) => fx.sum(fx.take(x, fx.tensor([2, 2, 0], { dtype: "uint32" }))))(table)),
+    [1, 1, 0, 0, 2, 2],
+    "uint32",
+  );
+  for (const axis of [0, 1])
+    t.doesNotThrow(() =>
+      fx.checkGrads((x: T) => fx.sin(fx.take(x, fx.remainder(indices, 2), axis)), [table], { order: 3 }),
+    );
+});
+
 onEach("integer leaves take no part, and get zeros from vjp", async (t) => {
   const f = (x: T, i: T) => fx.take(x, i);
   const i = fx.tensor([1, 1, 0], { dtype: "int32" });

@@ -193,6 +193,27 @@ t.test("a running sum's buffers have its size and one dtype of numbers", async (
   for (const [make, message] of refused) t.throws(make, { name: "BackendError", message });
 });
 
+t.test("a scatter of wide rows adds in the order of its indices, on any number of threads", async (t) => {
+  const [outer, size, inner, count] = [2, 5, 300, 400];
+  const step: Step = { kind: "scatter", outer, size, inner, count, input: 0, indices: 1, output: 2 };
+  const inputs: [DType, number][] = [
+    ["float32", outer * count * inner],
+    ["int32", count],
+  ];
+  const plan = cpu.compile(planOf(inputs, ["float32", outer * size * inner], step));
+  const x = numbers("float32", outer * count * inner);
+  const at = Int32Array.from({ length: count }, (_, j) => ((j * j) % (2 * size)) - size);
+  const expected = new Float32Array(outer * size * inner);
+  for (let o = 0; o < outer; o++)
+    for (let j = 0; j < count; j++)
+      for (let i = 0; i < inner; i++)
+        expected[(o * size + ((at[j]! + size) % size)) * inner + i]! += x[(o * count + j) * inner + i]!;
+  for (const n of [1, 2, 5]) {
+    setThreads(n);
+    t.equal(bits(first(plan.run([x, at]))), bits(expected), `${n} threads`);
+  }
+});
+
 t.test("running sums have the same bits for any number of threads", async (t) => {
   for (const dtype of ["float32", "float64", "int32"] as const)
     for (const [outer, size, inner] of [

@@ -9,6 +9,7 @@ namespace fluxion {
 namespace {
 
 constexpr int64_t kElementsPerTask = 1 << 14;
+constexpr int64_t kColumns = 128;  // of a scatter's task
 
 // Reads index j once (the array may be shared with another thread, which must not turn a checked index
 // into another one), checks it and counts negative ones from the end.
@@ -71,22 +72,25 @@ struct Scatter final : Indexing {
     }
   }
 
-  // One task for each outer index: additions to an element stay in the order of j.
+  // One task for each block of columns at an outer index: additions to an element stay in the order of j.
   template <class T>
   void add(const RunMemory& memory, const int64_t* indices) const {
     const T* input = static_cast<const T*>(memory.buffers[step.input]);
     T* output = static_cast<T*>(memory.buffers[step.output]);
     if (step.inner == 0 || step.size == 0) return;
-    const auto task = [&](int64_t outer, int) {
-      T* target = output + outer * step.size * step.inner;
-      std::fill_n(target, step.size * step.inner, T(0));
-      const T* source = input + outer * step.count * step.inner;
+    const int64_t blocks = (step.inner + kColumns - 1) / kColumns;
+    const auto task = [&](int64_t number, int) {
+      const int64_t outer = number / blocks, column = number % blocks * kColumns;
+      const int64_t columns = std::min(kColumns, step.inner - column);
+      T* target = output + outer * step.size * step.inner + column;
+      for (int64_t row = 0; row < step.size; row++) std::fill_n(target + row * step.inner, columns, T(0));
+      const T* source = input + outer * step.count * step.inner + column;
       for (int64_t j = 0; j < step.count; j++, source += step.inner) {
         T* row = target + indices[j] * step.inner;
-        for (int64_t i = 0; i < step.inner; i++) row[i] += source[i];
+        for (int64_t i = 0; i < columns; i++) row[i] += source[i];
       }
     };
-    parallelFor(step.outer, memory.slots, task);
+    parallelFor(step.outer * blocks, memory.slots, task);
   }
 };
 
