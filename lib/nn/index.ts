@@ -11,5 +11,6 @@ export {
   type RmsNormParams,
   rmsNorm,
 } from "./normalization.js";
+export { type RotaryEmbeddingOptions, rotaryEmbedding } from "./rotary-embedding.js";
 export { type SequentialParams, sequential } from "./sequential.js";
 export { type TimestepEmbeddingOptions, timestepEmbedding } from "./timestep-embedding.js";
