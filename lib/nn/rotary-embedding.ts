@@ -7,6 +7,8 @@ import { normalizeAxis, type Shape, show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkFloat } from "./checks.js";
 
+const where = "rotaryEmbedding";
+
 export interface RotaryEmbeddingOptions {
   /**
    * Where the elements of the sequence are: [n], or [..., n] with what broadcasts to the axes of x before the
@@ -76,8 +78,6 @@ export const rotaryEmbedding = operation((x: Tensor, options: RotaryEmbeddingOpt
   start[x.rank - 1] = rotated;
   return concat([y, slice(x, start, [...leading, d - rotated])], -1);
 });
-
-const where = "rotaryEmbedding";
 
 function checked(x: Tensor, options: RotaryEmbeddingOptions) {
   checkOptions(where, options, ["positions", "axis", "base", "layout", "rotated", "coordinates"]);
