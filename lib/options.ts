@@ -37,6 +37,20 @@ export function checkNumber(where: string, name: string, value: unknown, limits:
   return value;
 }
 
+/** The value, if it is a pair [low, high] of numbers within the limits, low <= high; else ValueError. */
+export function checkRange(
+  where: string,
+  name: string,
+  value: unknown,
+  limits: NumberLimits = {},
+): readonly [number, number] {
+  if (!Array.isArray(value) || value.length !== 2)
+    throw new ValueError(`${where}: ${name} must be a pair [low, high], got ${describe(value)}`);
+  const [low, high] = value.map((end, i) => checkNumber(where, `${name}[${i}]`, end, limits));
+  if (low! > high!) throw new ValueError(`${where}: ${name} must be [low, high], got [${low}, ${high}]`);
+  return [low!, high!];
+}
+
 /** The value, if it is a whole number >= min (default 1); else ValueError. */
 export function checkCount(where: string, name: string, value: unknown, min = 1): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < min)

@@ -7,6 +7,15 @@ export {
   type TwoMoonsOptions,
   twoMoons,
 } from "./curves.js";
-export type { Distribution, SampleOptions } from "./distribution.js";
+export {
+  type Distribution,
+  isLabelled,
+  type LabelledDistribution,
+  type LabelledSample,
+  type LabelledSampleOptions,
+  type SampleOptions,
+} from "./distribution.js";
 export { fromTensor } from "./from-tensor.js";
 export { type GaussianMixtureOptions, gaussianMixture } from "./gaussian-mixture.js";
+export { type GlyphsOptions, glyphs } from "./glyphs.js";
+export { type ShapeName, type ShapesOptions, shapes } from "./shapes.js";
