@@ -4,6 +4,7 @@ import {
   cos,
   div,
   expandDims,
+  maximum,
   min,
   mul,
   reshape,
@@ -23,13 +24,13 @@ import { inked, pixelCentres, uniformColumns } from "./pixels.js";
 export interface GlyphsOptions {
   /** Height and width of an image in pixels. Default 16. */
   readonly size?: number;
-  /** Range of a glyph's height, from the middle of its highest stroke to that of its lowest, as a share of `size`. Default [0.55, 0.75]. */
+  /** Range of a glyph's height, between the middles of its outer strokes, as a share of `size`. Default [0.55, 0.72]. */
   readonly height?: readonly [number, number];
   /** Range of the strokes' width, as a share of `size`. Default [0.08, 0.13]. */
   readonly strokeWidth?: readonly [number, number];
   /** Glyphs are turned by up to so much either way, in radians. Default 0.2. */
   readonly rotation?: number;
-  /** Glyphs are moved from the middle by up to so much in each direction, as a share of `size`. Default 0.06. */
+  /** Glyphs are moved from the middle by up to so much in each direction, as a share of `size`. Default 0.05. */
   readonly shift?: number;
 }
 
@@ -58,7 +59,7 @@ const digits: readonly (readonly Stroke[])[] = [
     ],
   ],
   [[...arc([0, -0.23], [0.26, 0.27], 190, 395), [-0.27, 0.5], [0.28, 0.5]]],
-  [[...arc([0, -0.25], [0.24, 0.25], 205, 450), ...arc([0, 0.25], [0.27, 0.25], 270, 515)]],
+  [arc([0, -0.25], [0.24, 0.25], 205, 450), arc([0, 0.25], [0.27, 0.25], 270, 515)],
   [
     [
       [0.12, 0.5],
@@ -99,10 +100,10 @@ export function glyphs(
   const name = "glyphs";
   checkOptions(name, options, ["size", "height", "strokeWidth", "rotation", "shift"]);
   const size = checkCount(name, "size", options.size ?? 16);
-  const heights = checkRange(name, "height", options.height ?? [0.55, 0.75], { above: 0, max: 1 });
+  const heights = checkRange(name, "height", options.height ?? [0.55, 0.72], { above: 0, max: 1 });
   const widths = checkRange(name, "strokeWidth", options.strokeWidth ?? [0.08, 0.13], { above: 0, max: 1 });
   const rotation = checkNumber(name, "rotation", options.rotation ?? 0.2, { min: 0 });
-  const shift = checkNumber(name, "shift", options.shift ?? 0.06, { min: 0, max: 1 });
+  const shift = checkNumber(name, "shift", options.shift ?? 0.05, { min: 0, max: 1 });
   const classNames = digits.map((_, digit) => String(digit));
   return labelledDistribution(name, [size, size, 1], classNames, (key, label, dtype) => {
     const n = label.shape[0]!;
@@ -143,7 +144,8 @@ function distanceToSegments(a: Points, b: Points, point: Points): Tensor {
   const [ax, ay] = [each(a.x), each(a.y)];
   const [dx, dy] = [sub(each(b.x), ax), sub(each(b.y), ay)];
   const [qx, qy] = [sub(point.x, ax), sub(point.y, ay)];
-  const inverse = div(1, add(square(dx), square(dy)));
+  // A glyph so small that this would be 0 is a dot wherever h lies.
+  const inverse = div(1, maximum(add(square(dx), square(dy)), 1e-30));
   const along = clip(add(mul(qx, mul(dx, inverse)), mul(qy, mul(dy, inverse))), 0, 1);
   return sqrt(min(add(square(sub(qx, mul(along, dx))), square(sub(qy, mul(along, dy)))), 1));
 }

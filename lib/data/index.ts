@@ -15,7 +15,7 @@ export {
   type LabelledSampleOptions,
   type SampleOptions,
 } from "./distribution.js";
-export { fromTensor } from "./from-tensor.js";
+export { type FromTensorOptions, fromTensor } from "./from-tensor.js";
 export { type GaussianMixtureOptions, gaussianMixture } from "./gaussian-mixture.js";
 export { type GlyphsOptions, glyphs } from "./glyphs.js";
 export { type ShapeName, type ShapesOptions, shapes } from "./shapes.js";

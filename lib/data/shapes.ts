@@ -25,7 +25,7 @@ export interface ShapesOptions {
   readonly size?: number;
   /** The classes, in the order of their labels. Default: all, in the order of `ShapeName`. */
   readonly classes?: readonly ShapeName[];
-  /** Range of the radius of the circle around a shape, as a share of `size`, at most 0.5. Default [0.26, 0.44]. */
+  /** Range of the radius of the circle around a shape, as a share of `size`, at most 0.5. Default [0.28, 0.45]. */
   readonly radius?: readonly [number, number];
   /** Shapes are turned by up to so much either way, in radians. Default pi: any way. */
   readonly rotation?: number;
@@ -93,7 +93,7 @@ export function shapes(
   checkOptions(name, options, ["size", "classes", "radius", "rotation"]);
   const size = checkCount(name, "size", options.size ?? 16);
   const classes = checkClasses(name, options.classes ?? shapeNames);
-  const radii = checkRange(name, "radius", options.radius ?? [0.26, 0.44], { above: 0, max: 0.5 });
+  const radii = checkRange(name, "radius", options.radius ?? [0.28, 0.45], { above: 0, max: 0.5 });
   const rotation = checkNumber(name, "rotation", options.rotation ?? Math.PI, { min: 0 });
   return labelledDistribution(name, [size, size, 1], classes, (key, label, dtype) => {
     const n = label.shape[0]!;

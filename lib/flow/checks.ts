@@ -57,7 +57,7 @@ export function checkCondition(where: string, condition: unknown, n: number): vo
     throw new ValueError(`${where}: condition must be a Tensor, got ${describe(condition)}`);
   if (condition.shape[0] !== n)
     throw new ShapeError(
-      `${where}: condition must be [${n}, ...], as the data has ${n} rows, got ${show(condition.shape)}`,
+      `${where}: condition must be [${n}, ...], a row for each sample, got ${show(condition.shape)}`,
     );
 }
 

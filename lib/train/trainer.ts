@@ -1,8 +1,9 @@
 import { valueAndGrad } from "../autodiff/index.js";
 import { type BackendName, backendOf } from "../backend/index.js";
 import { type CompiledLoop, compileLoop, type LoopStep } from "../compile/loop.js";
-import type { Distribution } from "../data/index.js";
+import { type Distribution, isLabelled } from "../data/index.js";
 import { NonFiniteError, ValueError } from "../errors.js";
+import { checkCondition } from "../flow/checks.js";
 import {
   type AverageVelocityObjective,
   type Objective,
@@ -15,7 +16,7 @@ import { readFileBytes, writeFileAtomic } from "../io/atomic.js";
 import { type Field, sampleShape } from "../models/field.js";
 import { cast } from "../ops/index.js";
 import { applyUpdates, type Ema, ema, type Optimizer } from "../optim/index.js";
-import { checkChoice, checkCount, checkOptions, describe } from "../options.js";
+import { checkChoice, checkCount, checkFlag, checkOptions, describe } from "../options.js";
 import { foldIn, normal, key as randomKey, split } from "../random/index.js";
 import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -45,6 +46,11 @@ export interface TrainerOptions<Model extends AnyField> {
   readonly objective: ObjectiveFor<Model>;
   /** Where batches come from; sampled inside of the compiled step. */
   readonly data: Distribution;
+  /**
+   * Whether the field learns with the labels of the data as its condition, int32 [batchSize]. Default: whether the data
+   * are labelled; false has a field without labels learn from labelled data.
+   */
+  readonly conditional?: boolean;
   readonly optimizer: Optimizer;
   /** Samples in a batch. */
   readonly batchSize: number;
@@ -61,13 +67,25 @@ export interface TrainerSampleOptions<Model extends AnyField> {
   readonly sampler: Sampler<Model["kind"]>;
   /** Decides the noise. Default: a key made from the seed, the same at each call. */
   readonly key?: Tensor;
+  /** Given to the field as it is, such as the labels of the wanted classes, int32 [count]; its first axis is `count`. */
+  readonly condition?: Tensor;
   /** Whose parameters: "ema" (the default when the trainer keeps an average) or "live". */
   readonly params?: "ema" | "live";
   /** Whether the states at all times are wanted too, as flow.sample gives them. Default false. */
   readonly trajectory?: boolean;
 }
 
-const optionNames = ["model", "objective", "data", "optimizer", "batchSize", "seed", "ema", "backend"];
+const optionNames = [
+  "model",
+  "objective",
+  "data",
+  "conditional",
+  "optimizer",
+  "batchSize",
+  "seed",
+  "ema",
+  "backend",
+];
 
 /** Of the random stream that a seed starts: its parts for the parameters, the steps and the samples. */
 const streams = { parameters: 0, steps: 1, samples: 2 } as const;
@@ -80,6 +98,9 @@ const streams = { parameters: 0, steps: 1, samples: 2 } as const;
  *     await trainer.fit({ steps: 5000 });
  *     const samples = await trainer.sample(10_000, { sampler: oneStep() });
  *
+ * With labelled data, such as glyphs(), the labels are the condition that the field learns with, and is asked with:
+ * `trainer.sample(3, { sampler: oneStep(), condition: tensor([7, 7, 2], { dtype: "int32" }) })`.
+ *
  * The same options on the same backend give the same bits, however a training is divided into fits, and saved and
  * restored in between. An objective takes only models of its kind: another one does not compile, and throws
  * ValueError.
@@ -88,6 +109,7 @@ export class Trainer<Model extends AnyField> {
   readonly #model: Model;
   readonly #objective: Objective;
   readonly #data: Distribution;
+  readonly #conditional: boolean;
   readonly #optimizer: Optimizer;
   readonly #batchSize: number;
   readonly #ema: Ema | undefined;
@@ -107,6 +129,7 @@ export class Trainer<Model extends AnyField> {
     this.#model = options.model;
     this.#objective = options.objective;
     this.#data = options.data;
+    this.#conditional = options.conditional ?? isLabelled(options.data);
     this.#optimizer = options.optimizer;
     this.#batchSize = options.batchSize;
     this.#seed = options.seed ?? 0;
@@ -208,9 +231,10 @@ export class Trainer<Model extends AnyField> {
    */
   async sample<const O extends TrainerSampleOptions<Model>>(count: number, options: O): Promise<Sampled<O>> {
     const where = "Trainer.sample";
-    checkOptions(where, options, ["sampler", "key", "params", "trajectory"]);
+    checkOptions(where, options, ["sampler", "key", "condition", "params", "trajectory"]);
     checkCount(where, "count", count);
-    const { params: average, key, trajectory = false } = options;
+    const { params: average, key, condition, trajectory = false } = options;
+    checkCondition(where, condition, count);
     const state = this.#current(where);
     const choice = checkChoice(where, "params", average ?? (state.ema === undefined ? "live" : "ema"), [
       "ema",
@@ -224,7 +248,8 @@ export class Trainer<Model extends AnyField> {
     const { orientation } = this.#objective;
     const { sampler } = options;
     // The kinds of field and sampler were matched by the options' type, and are checked by sample itself.
-    return sample(this.#model, params, noise, sampler as never, { orientation, trajectory }) as Sampled<O>;
+    const settings = { orientation, condition, trajectory };
+    return sample(this.#model, params, noise, sampler as never, settings) as Sampled<O>;
   }
 
   /**
@@ -273,9 +298,10 @@ export class Trainer<Model extends AnyField> {
     const [key, dataKey, noiseKey, timesKey] = split(state.key, 4) as [Tensor, Tensor, Tensor, Tensor];
     const dtype = floatDType(state.params);
     const n = this.#batchSize;
-    const data = cast(this.#data.sample(dataKey, n, { dtype }), dtype);
+    const { data, condition } = this.#batch(dataKey, dtype);
     const points = {
       data,
+      condition,
       noise: normal(noiseKey, data.shape, { dtype }),
       ...this.#objective.sampleTimes(timesKey, n, { dtype }),
     };
@@ -291,6 +317,16 @@ export class Trainer<Model extends AnyField> {
     const next = { params, optimizer, ...average, key };
     const loss = cast(raw, "float32");
     return { state: next, observed: [loss, largestMagnitude(raw, next)] };
+  }
+
+  /** The data of a step, and their labels when the field learns with them. */
+  #batch(key: Tensor, dtype: "float32" | "float64"): { data: Tensor; condition: Tensor | undefined } {
+    const source = this.#data;
+    const n = this.#batchSize;
+    if (!this.#conditional || !isLabelled(source))
+      return { data: cast(source.sample(key, n, { dtype }), dtype), condition: undefined };
+    const { data, label } = source.sampleLabelled(key, n, { dtype });
+    return { data: cast(data, dtype), condition: label };
   }
 
   #compiled(): CompiledLoop<TrainingState<ParamsOf<Model>>> {
@@ -353,6 +389,10 @@ function checkTrainerOptions(options: TrainerOptions<AnyField>): void {
     );
   if (typeof data?.sample !== "function")
     throw new ValueError(`${where}: data must be a distribution { dim, sample }, got ${describe(data)}`);
+  if (options.conditional !== undefined && checkFlag(where, "conditional", options.conditional)) {
+    if (!isLabelled(data))
+      throw new ValueError(`${where}: conditional training needs labelled data, { sampleLabelled, ... }`);
+  }
   if (typeof optimizer?.init !== "function" || typeof optimizer.update !== "function")
     throw new ValueError(`${where}: optimizer must be one like adam(...), got ${describe(optimizer)}`);
   if (model.dim !== undefined && String(sampleShape(model.dim)) !== String(sampleShape(data.dim)))
