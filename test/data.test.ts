@@ -160,6 +160,20 @@ const alike = (a: fx.Tensor, b: fx.Tensor) =>
 /** The ink of each image in pixels: 1 is ink, -1 ground. */
 const inkOf = (x: fx.Tensor) => flat(fx.sum(fx.mul(fx.add(x, 1), 0.5), [1, 2, 3]));
 
+onEach("unusual sizes give images as well", (t) => {
+  for (const source of [
+    data.shapes({ size: 1 }),
+    data.shapes({ size: 3 }),
+    data.glyphs({ size: 1 }),
+    data.glyphs({ height: [1e-30, 1e-30] }),
+    data.glyphs({ strokeWidth: [1, 1], rotation: 1e6, shift: 1 }),
+  ])
+    t.ok(
+      flat(source.sample(key(0), 50)).every((v) => v >= -1 && v <= 1),
+      source.name,
+    );
+});
+
 onEach("images and their labels are decided by the key, inside of a compiled function and outside", (t) => {
   for (const source of images) {
     const [size] = source.dim;
@@ -374,6 +388,7 @@ t.test("wrong options and labels of images and labelled data are named", async (
   const value = (message: RegExp) => ({ name: "ValueError", message });
   t.throws(() => data.shapes({ width: 3 } as never), value(/shapes: unknown option "width"/));
   t.throws(() => data.shapes({ size: 0 }), value(/size must be a whole number >= 1/));
+  t.throws(() => data.glyphs({ size: 2000 }), value(/size must be a finite number <= 1024, got 2000/));
   t.throws(() => data.shapes({ classes: [] }), value(/classes must be an array of at least one name/));
   t.throws(() => data.shapes({ classes: ["blob"] as never }), value(/classes\[0\] must be one of "circle"/));
   t.throws(() => data.shapes({ classes: ["ring", "ring"] }), value(/"ring" twice/));

@@ -2,6 +2,7 @@ import fs from "node:fs/promises";
 import { join } from "node:path";
 import * as fx from "fluxion";
 import t from "tap";
+import { decodePng } from "./support/png.js";
 
 const count = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].length;
 
@@ -84,6 +85,88 @@ t.test("loss curves show raw values, a moving average and a legend", async (t) =
   t.match(await fx.plot.lossCurves({ FM: [] }).toSVG(), /<svg/, "an empty history is an empty figure");
 });
 
+/** The picture that an SVG embeds. */
+function embedded(svg: string) {
+  const base64 = /xlink:href="data:image\/png;base64,([^"]*)"/.exec(svg)![1]!;
+  return decodePng(Buffer.from(base64, "base64"));
+}
+const grey = (v: number) => [v, v, v, 255];
+const clear = [0, 0, 0, 0];
+
+t.test("an image grid has the pixels of its images, row after row, with gaps", async (t) => {
+  const ramp = fx.tensor([-1, 1, 0, -3, 5, -0.2, 1, 1, 1, Number.NaN, Infinity, -1], { shape: [3, 2, 2] });
+  // Two pixels of 32 units each make a width of 64, and the gap is a pixel.
+  for (const images of [ramp, fx.reshape(ramp, [3, 2, 2, 1]), fx.cast(ramp, "float64")]) {
+    const png = embedded(await fx.plot.imageGrid(images).toSVG());
+    t.same([png.width, png.height], [5, 5]);
+    t.same([png.at(0, 0), png.at(1, 0), png.at(0, 1), png.at(1, 1)], [0, 255, 128, 0].map(grey));
+    t.same([png.at(3, 0), png.at(4, 0), png.at(3, 1)], [255, 102, 255].map(grey), "cut off at the ends");
+    t.same([png.at(2, 0), png.at(0, 2), png.at(3, 3), png.at(4, 4)], [clear, clear, clear, clear], "clear");
+    const red = [0xd0, 0x4a, 0x35, 255];
+    t.same([png.at(0, 3), png.at(1, 3), png.at(0, 4), png.at(1, 4)], [grey(255), red, red, grey(0)]);
+  }
+  const one = embedded(await fx.plot.imageGrid(ramp, { columns: 3, range: [0, 5] }).toSVG());
+  t.same([one.width, one.height], [8, 2]);
+  t.same([one.at(1, 0), one.at(3, 0), one.at(0, 0)], [51, 255, 0].map(grey), "another range");
+  const colours = fx.tensor([1, -1, 0, -1, 1, 1], { shape: [1, 1, 2, 3] });
+  const rgb = embedded(await fx.plot.imageGrid(colours).toSVG());
+  t.same(
+    [rgb.at(0, 0), rgb.at(1, 0)],
+    [
+      [255, 0, 128, 255],
+      [0, 255, 255, 255],
+    ],
+  );
+  const counts = fx.tensor([0, 255, 51, 102], { shape: [1, 2, 2], dtype: "int32" });
+  const whole = embedded(await fx.plot.imageGrid(counts, { range: [0, 255] }).toSVG());
+  t.same([whole.at(1, 0), whole.at(0, 1)], [255, 51].map(grey), "whole numbers");
+});
+
+t.test("the PNG of an image grid shows its pixels crisp", async (t) => {
+  const board = fx.tensor([-1, 1, 1, -1, 1, 1, 1, 1], { shape: [2, 2, 2] });
+  const figure = fx.plot.imageGrid(board, { size: 20 });
+  // 10 units of padding, then pixels of 10 units, all of them doubled.
+  const png = decodePng(await figure.toPNG());
+  t.same([png.width, png.height], [2 * (10 + 20 + 10 + 20 + 10), 2 * (10 + 20 + 10)]);
+  for (const offset of [0, 9, 19]) {
+    const at = (x: number, y: number) => png.at(20 + 20 * x + offset, 20 + 20 * y + offset);
+    t.same([at(0, 0), at(1, 0), at(0, 1), at(1, 1)], [0, 255, 255, 0].map(grey), "to the edge of a pixel");
+    t.same([at(2, 0), at(3, 0)], [255, 255].map(grey), "white between images");
+  }
+});
+
+t.test("an image grid has titles and labels", async (t) => {
+  const images = fx.zeros([5, 16, 16, 1]);
+  const titles = ["ring", "<square>", "a", "b", "triangle"];
+  const svg = await fx.plot
+    .imageGrid(images, {
+      title: "Samples",
+      titles,
+      rowLabels: ["one step", 'data & "x"'],
+      columnLabels: ["A", "B", "C"],
+    })
+    .toSVG();
+  for (const text of ["Samples", "ring", "&lt;square&gt;", "triangle", "one step", "A", "B", "C"])
+    t.ok(svg.includes(`>${text}<`), text);
+  t.match(svg, /data &amp; ("|&quot;)x("|&quot;)/);
+  t.equal(embedded(svg).width, 3 * 16 + 2, "as many columns as labels");
+  const heights = (text: string) =>
+    Number(new RegExp(`translate\\([\\d.-]+,([\\d.-]+)\\)"[^>]*>${text}<`).exec(svg)![1]);
+  t.ok(heights("ring") < heights("triangle"));
+  t.ok(heights("one step") > heights("ring"), "a title is above its image, the label of a row beside it");
+
+  const byRows = await fx.plot.imageGrid(images, { rowLabels: ["1", "2", "3", "4", "5"] }).toSVG();
+  t.equal(embedded(byRows).width, 16, "as many rows as labels");
+  t.equal(embedded(await fx.plot.imageGrid(images).toSVG()).width, 3 * 16 + 2, "else about square");
+});
+
+t.test("a hundred small images are a small file", async (t) => {
+  const figure = fx.plot.imageGrid(fx.data.glyphs().sample(fx.random.key(0), 100));
+  t.ok((await figure.toSVG()).length < 40_000);
+  const again = fx.plot.imageGrid(fx.data.glyphs().sample(fx.random.key(0), 100));
+  t.equal(await again.toSVG(), await figure.toSVG(), "the same each time");
+});
+
 t.test("figures are saved by the ending of their name", async (t) => {
   const folder = t.testdir({});
   const figure = fx.plot.scatter([[0.5, 0.5]], { scale: 1, size: 100, color: "#ff0000" });
@@ -121,4 +204,29 @@ t.test("wrong input is named", async (t) => {
     message: /row 0/,
   });
   t.throws(() => fx.plot.lossCurves({ a: [1] }, { window: 0.5 }), { name: "ValueError", message: /window/ });
+
+  const images = fx.zeros([4, 8, 8, 1]);
+  const grid =
+    (options: object, of: unknown = images) =>
+    () =>
+      fx.plot.imageGrid(of as fx.Tensor, options);
+  const value = (message: RegExp) => ({ name: "ValueError", message });
+  const shape = (message: RegExp) => ({ name: "ShapeError", message });
+  t.throws(grid({}, [[1]]), value(/images must be a Tensor/));
+  t.throws(grid({}, fx.zeros([8, 8])), shape(/\[n, height, width\].* got \[8, 8\]/));
+  t.throws(grid({}, fx.zeros([2, 8, 8, 2])), shape(/got \[2, 8, 8, 2\]/));
+  t.throws(grid({}, fx.zeros([0, 8, 8])), shape(/at least one pixel, got \[0, 8, 8\]/));
+  t.throws(grid({ cols: 2 }), value(/unknown option "cols"/));
+  t.throws(grid({ columns: 0 }), value(/columns must be a whole number >= 1/));
+  t.throws(grid({ titles: ["a"] }), value(/titles must be one for each of 4 images, got 1/));
+  t.throws(grid({ titles: "abcd" }), value(/titles must be an array of strings/));
+  t.throws(grid({ columns: 2, rowLabels: ["a"] }), value(/rowLabels must be one for each of 2 rows, got 1/));
+  t.throws(grid({ columns: 2, columnLabels: ["a"] }), value(/columnLabels .* 2 columns, got 1/));
+  t.throws(grid({ rowLabels: [] }), value(/rowLabels/));
+  t.throws(grid({ columnLabels: [] }), value(/columns/));
+  t.throws(grid({ range: [1, -1] }), value(/range must be \[low, high\]/));
+  t.throws(grid({ range: [1, 1] }), value(/range must have two values, got 1 twice/));
+  t.throws(grid({ size: 0 }), value(/size .* > 0/));
+  t.throws(grid({ size: 1e6 }), value(/too large a picture/));
+  t.throws(grid({ size: 1e-3 }, fx.zeros([2, 3000, 3000])), value(/too large a picture/));
 });

@@ -461,6 +461,133 @@ t.test("samples", async (t) => {
   t.equal(without.emaParams, undefined);
 });
 
+/** Two far points, 0 and 1, of which only the label tells which one it is. */
+const places = [
+  [3, -1],
+  [-2, 2],
+];
+const pair = () => fx.data.fromTensor(fx.tensor(places), { labels: fx.tensor([0, 1], { dtype: "int32" }) });
+
+/** A velocity for each class, whatever z and t are. */
+const perClass: fx.models.VelocityField<{ table: fx.Tensor }> = {
+  kind: "velocity",
+  dim: 2,
+  init: () => ({ table: fx.zeros([2, 2]) }),
+  apply: ({ table }, _z, _t, condition) => fx.take(table, condition!, 0),
+};
+
+/** Reads z, the times, and the class. */
+const withClasses = (network = fx.models.averageVelocityMlp({ ...small, conditionDim: 10 })) => ({
+  ...network,
+  apply: (params: fx.nn.MlpParams, z: fx.Tensor, r: fx.Tensor, t: fx.Tensor, condition?: fx.Tensor) =>
+    network.apply(params, z, r, t, fx.oneHot(condition!, 10)),
+});
+
+t.test("the field learns with the labels of the data", async (t) => {
+  // The best velocity of a class is the mean of noise - data, - its point, and what is left is the variance of the
+  // noise, 1. Without labels the variance of the points, (5^2 + 3^2) / 8 a coordinate, would be left too.
+  const trainer = new fx.Trainer({
+    model: perClass,
+    objective: flowMatching(),
+    data: pair(),
+    optimizer: adam({ learningRate: cosine({ from: 0.1, steps: 300 }) }),
+    batchSize: 128,
+  });
+  const { loss } = await trainer.fit({ steps: 300, ...quiet });
+  t.ok(Math.abs(loss - 1) < 0.15, `the last losses are about ${loss}`);
+  const table = trainer.params.table.toArray() as number[][];
+  for (const [k, place] of places.entries())
+    t.ok(Math.hypot(table[k]![0]! + place[0]!, table[k]![1]! + place[1]!) < 0.2, `class ${k}: ${table[k]}`);
+
+  const condition = fx.tensor(
+    Array.from({ length: 400 }, (_, i) => i % 2),
+    { dtype: "int32" },
+  );
+  for (const steps of [1, 4]) {
+    const samples = await trainer.sample(400, { sampler: euler({ steps }), condition });
+    const byClass = fx.reshape(samples, [200, 2, 2]);
+    const centres = fx.mean(byClass, 0).toArray() as number[][];
+    for (const [k, place] of places.entries())
+      t.ok(Math.hypot(centres[k]![0]! - place[0]!, centres[k]![1]! - place[1]!) < 0.35, `${centres[k]}`);
+  }
+  const way = await trainer.sample(2, {
+    sampler: euler({ steps: 3 }),
+    condition: fx.tensor([1, 1], { dtype: "int32" }),
+    trajectory: true,
+  });
+  t.same(way.trajectory.shape, [4, 2, 2]);
+});
+
+t.test("every objective trains with labels, and continues to the bit", async (t) => {
+  const folder = t.testdir({});
+  const path = join(folder, "a.safetensors");
+  const glyphs = fx.data.glyphs({ size: 6 });
+  const network = fx.models.averageVelocityMlp({ ...small, dim: [6, 6, 1], conditionDim: 10 });
+  for (const objective of [meanFlow(), improvedMeanFlow({ equalTimeFraction: 0.4 })]) {
+    const make = () => meanFlowTrainer({ model: withClasses(network), data: glyphs, objective });
+    const whole = make();
+    await whole.fit({ steps: 12, ...quiet });
+    t.ok(whole.losses.every(Number.isFinite));
+    const first = make();
+    await first.fit({ steps: 5, ...quiet });
+    await first.save(path);
+    const second = make();
+    await second.restore(path);
+    await second.fit({ steps: 3, ...quiet });
+    await second.fit({ steps: 4, ...quiet });
+    t.same(bits(second), bits(whole), objective.name);
+    const condition = fx.tensor([7, 0, 7], { dtype: "int32" });
+    const drawn = await second.sample(3, { sampler: oneStep(), condition });
+    t.same(drawn.shape, [3, 6, 6, 1]);
+    t.same(drawn.toArray(), (await whole.sample(3, { sampler: oneStep(), condition })).toArray());
+  }
+  const [a, b] = ["typescript", "cpu"].map((backend) =>
+    fx.backends().some(({ name, available }) => name === backend && available)
+      ? meanFlowTrainer({ model: withClasses(network), data: glyphs, backend })
+      : undefined,
+  );
+  await a?.fit({ steps: 4, ...quiet });
+  await b?.fit({ steps: 4, ...quiet });
+  for (let i = 0; i < 4 && a !== undefined && b !== undefined; i++)
+    t.ok(Math.abs(a.losses[i]! - b.losses[i]!) < 1e-3, `${a.losses[i]} and ${b.losses[i]}`);
+});
+
+t.test("labels can be left out", async (t) => {
+  const rows = fx.tensor(places);
+  const plain = meanFlowTrainer({ data: fx.data.fromTensor(rows) });
+  const without = meanFlowTrainer({ data: pair(), conditional: false });
+  await plain.fit({ steps: 5, ...quiet });
+  await without.fit({ steps: 5, ...quiet });
+  t.same(bits(without), bits(plain), "the training is that of data without labels");
+
+  const wrong = (options: object, message: RegExp) =>
+    t.throws(() => meanFlowTrainer(options), { name: "ValueError", message }, String(message));
+  wrong({ conditional: true }, /conditional training needs labelled data/);
+  wrong({ conditional: "yes" }, /conditional must be true or false, got "yes"/);
+  await t.rejects(meanFlowTrainer({ data: pair() }).fit({ steps: 1, ...quiet }), {
+    name: "ValueError",
+    message: /got a condition, but conditionDim is 0/,
+  });
+});
+
+t.test("a condition has a row for each sample", async (t) => {
+  const trainer = meanFlowTrainer({ model: withClasses(), data: pair() });
+  const sampler = oneStep();
+  const labels = (values: number[]) => fx.tensor(values, { dtype: "int32" });
+  await t.rejects(trainer.sample(3, { sampler, condition: labels([0, 1]) }), {
+    name: "ShapeError",
+    message: /Trainer.sample: condition must be \[3, \.\.\.\], a row for each sample, got \[2\]/,
+  });
+  await t.rejects(trainer.sample(3, { sampler, condition: [0, 1, 1] as never }), {
+    name: "ValueError",
+    message: /condition must be a Tensor, got an array of 3/,
+  });
+  const [zeros, ones] = [labels([0, 0, 0]), labels([1, 1, 1])];
+  const drawn = async (condition: fx.Tensor) => (await trainer.sample(3, { sampler, condition })).toArray();
+  t.same(await drawn(zeros), await drawn(zeros));
+  t.notSame(await drawn(zeros), await drawn(ones));
+});
+
 t.test("float64 models train in float64", async (t) => {
   const trainer = flowMatchingTrainer({ model: fx.models.velocityMlp({ ...small, dtype: "float64" }) });
   await trainer.fit({ steps: 3, ...quiet });

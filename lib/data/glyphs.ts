@@ -16,13 +16,13 @@ import {
   take,
   tensor,
 } from "../ops/index.js";
-import { checkCount, checkNumber, checkOptions, checkRange } from "../options.js";
+import { checkNumber, checkOptions, checkRange } from "../options.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type LabelledDistribution, labelledDistribution } from "./distribution.js";
-import { inked, pixelCentres, uniformColumns } from "./pixels.js";
+import { checkSize, inked, pixelCentres, uniformColumns } from "./pixels.js";
 
 export interface GlyphsOptions {
-  /** Height and width of an image in pixels. Default 16. */
+  /** Height and width of an image in pixels, at most 1024. Default 16. */
   readonly size?: number;
   /** Range of a glyph's height, between the middles of its outer strokes, as a share of `size`. Default [0.55, 0.72]. */
   readonly height?: readonly [number, number];
@@ -99,7 +99,7 @@ export function glyphs(
 ): LabelledDistribution & { readonly dim: readonly number[] } {
   const name = "glyphs";
   checkOptions(name, options, ["size", "height", "strokeWidth", "rotation", "shift"]);
-  const size = checkCount(name, "size", options.size ?? 16);
+  const size = checkSize(name, options.size);
   const heights = checkRange(name, "height", options.height ?? [0.55, 0.72], { above: 0, max: 1 });
   const widths = checkRange(name, "strokeWidth", options.strokeWidth ?? [0.08, 0.13], { above: 0, max: 1 });
   const rotation = checkNumber(name, "rotation", options.rotation ?? 0.2, { min: 0 });

@@ -1,4 +1,5 @@
 import { add, arange, cast, clip, mul, remainder, reshape, slice, sub } from "../ops/index.js";
+import { checkCount, checkNumber } from "../options.js";
 import { uniform } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -7,6 +8,11 @@ import type { Tensor } from "../tensor/tensor.js";
  * What images that are drawn by distance have in common. Lengths are in pixels; pixels are one axis, row after row,
  * until the image is done.
  */
+
+/** The side of an image in pixels, if it is a whole number from 1 to 1024; default 16. */
+export function checkSize(where: string, size: unknown = 16): number {
+  return checkNumber(where, "size", checkCount(where, "size", size), { max: 1024 });
+}
 
 /** The centres of the pixels, seen from the middle of the image: x to the right, y down, each [size^2]. */
 export function pixelCentres(size: number, dtype: DType): { readonly x: Tensor; readonly y: Tensor } {

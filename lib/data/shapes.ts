@@ -15,13 +15,13 @@ import {
   sub,
   where,
 } from "../ops/index.js";
-import { checkChoice, checkCount, checkNumber, checkOptions, checkRange, describe } from "../options.js";
+import { checkChoice, checkNumber, checkOptions, checkRange, describe } from "../options.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type LabelledDistribution, labelledDistribution } from "./distribution.js";
-import { inked, pixelCentres, uniformColumns } from "./pixels.js";
+import { checkSize, inked, pixelCentres, uniformColumns } from "./pixels.js";
 
 export interface ShapesOptions {
-  /** Height and width of an image in pixels. Default 16. */
+  /** Height and width of an image in pixels, at most 1024. Default 16. */
   readonly size?: number;
   /** The classes, in the order of their labels. Default: all, in the order of `ShapeName`. */
   readonly classes?: readonly ShapeName[];
@@ -91,7 +91,7 @@ export function shapes(
 ): LabelledDistribution & { readonly dim: readonly number[] } {
   const name = "shapes";
   checkOptions(name, options, ["size", "classes", "radius", "rotation"]);
-  const size = checkCount(name, "size", options.size ?? 16);
+  const size = checkSize(name, options.size);
   const classes = checkClasses(name, options.classes ?? shapeNames);
   const radii = checkRange(name, "radius", options.radius ?? [0.28, 0.45], { above: 0, max: 0.5 });
   const rotation = checkNumber(name, "rotation", options.rotation ?? Math.PI, { min: 0 });

@@ -44,3 +44,20 @@ export async function sampling(): Promise<void> {
   await flowMatching.sample(4, {});
   void [samples, all];
 }
+
+/** Labelled data are data; labels make a data set labelled. */
+export const conditional = new fx.Trainer({
+  model: velocity,
+  objective: fx.flow.flowMatching(),
+  ...rest,
+  data: fx.data.shapes({ classes: ["ring", "star"] }),
+  conditional: false,
+});
+declare const rows: fx.Tensor;
+declare const labels: fx.Tensor;
+export const classes: number = fx.data.fromTensor(rows, { labels }).classes;
+export const label: fx.Tensor = fx.data.glyphs().sampleLabelled(rows, 3, { labels }).label;
+// @ts-expect-error without labels there are no classes
+export const noClasses = fx.data.fromTensor(rows).classes;
+// @ts-expect-error a shape that is none
+fx.data.shapes({ classes: ["blob"] });
