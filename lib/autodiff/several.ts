@@ -2,6 +2,7 @@ import type { Batch, Dual } from "../graph/callee.js";
 import type { Attributes, SeveralResults } from "../graph/primitives.js";
 import type { Tangent } from "../ops/rules.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { attentionRule } from "./attention-rule.js";
 import { scanRule } from "./scan-rule.js";
 
 /** The rules of a primitive with several results. */
@@ -27,5 +28,6 @@ export const severalRules: { readonly [P in SeveralResults]: SeveralRule<P> } = 
     },
     batch: (x, { callee }, batched, size) => callee.batch(x, batched, size),
   },
+  attention: attentionRule,
   scan: scanRule,
 };

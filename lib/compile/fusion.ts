@@ -17,6 +17,7 @@ const kernels: ReadonlySet<string> = new Set([
   "concat",
   "pad",
   "scan",
+  "attention",
 ]);
 const reductions: ReadonlySet<string> = new Set(["reduceSum", "reduceMax", "reduceMin", "argmax", "argmin"]);
 

@@ -176,6 +176,7 @@ class Lowering {
     else if (root.op === "concat") this.#lowerConcat(root);
     else if (root.op === "pad") this.#lowerPad(root);
     else if (root.op === "scan") this.#lowerScan(root as Node<"scan">);
+    else if (root.op === "attention") this.#lowerAttention(root as Node<"attention">);
     else this.#lowerIndexing(root);
   }
 
@@ -303,6 +304,42 @@ class Lowering {
       xs: buffers.slice(consts + carries),
       carries: results.slice(0, carries),
       ys: results.slice(carries),
+    });
+  }
+
+  #lowerAttention(root: Node<"attention">): void {
+    const { part, scale, causal, masked, directions } = root.attrs;
+    const [q, , v] = root.inputs as [Node, Node, Node];
+    const batch = q.shape.slice(0, -2);
+    const [n, d] = q.shape.slice(-2) as [number, number];
+    const [m, e] = v.shape.slice(-2) as [number, number];
+    const views = root.inputs.map((input) => this.#view(input));
+    const mask = masked ? views[3]! : undefined;
+    const wide = [...batch, n, m];
+    const maskStrides = mask?.strides.map((s, i) => (root.inputs[3]!.shape[i] === wide[i] ? s : 0));
+    const [o, l, ...given] = views.slice(masked ? 4 : 3);
+    this.#steps.push({
+      kind: "attention",
+      part,
+      dtype: q.dtype,
+      batch,
+      n,
+      m,
+      d,
+      e,
+      scale,
+      causal,
+      q: views[0]!,
+      k: views[1]!,
+      v: views[2]!,
+      mask: mask && { ...mask, strides: maskStrides! },
+      o,
+      l,
+      directions: directions.map((there) => (there ? given.shift() : undefined)),
+      outputs: root.results!.map((_, i) => {
+        const pick = this.#picks.get(root)?.get(i);
+        return pick && this.#bufferFor(pick);
+      }),
     });
   }
 

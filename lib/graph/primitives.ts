@@ -99,12 +99,25 @@ export interface Attributes {
   };
   /** The running sum along the axis: of the elements up to and with each one, or from each one on. */
   cumsum: { readonly axis: number; readonly reverse: boolean };
+  /**
+   * Scaled dot-product attention and its linear parts, whose matrices of scores never exist: see AttentionStep for the
+   * mathematics. The inputs are [q, k, v, mask where `masked`] (its axes may have size 1: they broadcast), then, but for "value", [o, l] and the `directions` that
+   * are there (tangents of q, k, v, or cotangents of o, l). The results are [o, l], their tangents, or the cotangents of
+   * [q, k, v].
+   */
+  attention: {
+    readonly part: "value" | "tangent" | "cotangent";
+    readonly scale: number;
+    readonly causal: boolean;
+    readonly masked: boolean;
+    readonly directions: readonly boolean[];
+  };
 }
 
 export type PrimitiveName = keyof Attributes;
 
 /** Primitives whose nodes have several results. */
-export const severalResults = ["call", "scan"] as const;
+export const severalResults = ["call", "scan", "attention"] as const;
 export type SeveralResults = (typeof severalResults)[number];
 /** Primitives whose nodes have one result. */
 export type SingleResult = Exclude<PrimitiveName, SeveralResults | "pick">;

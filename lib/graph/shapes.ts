@@ -102,6 +102,15 @@ const rules: { readonly [P in PrimitiveName]: ShapeRule<P> } = {
   barrier: same,
   pick: ([x], { index }) => x!.results![index]!,
   call: (_, { results }) => several(results),
+  attention: ([q, k, v], { part }) => {
+    if (part === "cotangent") return several([q!, k!, v!].map(({ shape, dtype }) => ({ shape, dtype })));
+    const rows = q!.shape.slice(0, -1);
+    const { dtype } = q!;
+    return several([
+      { shape: [...rows, v!.shape[v!.shape.length - 1]!], dtype },
+      { shape: rows, dtype },
+    ]);
+  },
   scan: (_, { body, length, carries }) =>
     several(
       body.outputs.map(({ shape, dtype }, i) => ({ shape: i < carries ? shape : [length, ...shape], dtype })),

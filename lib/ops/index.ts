@@ -1,5 +1,6 @@
 import "./methods.js";
 
+export { type AttentionOptions, attention } from "./attention.js";
 export {
   arange,
   type DTypeOption,
