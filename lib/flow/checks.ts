@@ -50,15 +50,22 @@ export function checkFinite(where: string, name: string, x: Tensor): void {
   throw new ValueError(`${where}: ${name} must be finite, got ${values[at]}${row}`);
 }
 
-/** Throws unless the condition, if any, is a tensor with one row for each sample. */
+/** Throws unless the condition, if any, is a tensor, or several by name, with one row for each sample. */
 export function checkCondition(where: string, condition: unknown, n: number): void {
   if (condition === undefined) return;
-  if (!(condition instanceof Tensor))
-    throw new ValueError(`${where}: condition must be a Tensor, got ${describe(condition)}`);
-  if (condition.shape[0] !== n)
-    throw new ShapeError(
-      `${where}: condition must be [${n}, ...], a row for each sample, got ${show(condition.shape)}`,
+  const parts =
+    condition instanceof Tensor || typeof condition !== "object"
+      ? [condition]
+      : Object.values(condition ?? {});
+  if (parts.length === 0 || !parts.every((part) => part instanceof Tensor))
+    throw new ValueError(
+      `${where}: condition must be a Tensor, or an object of Tensors, got ${describe(condition)}`,
     );
+  for (const { shape } of parts)
+    if (shape[0] !== n)
+      throw new ShapeError(
+        `${where}: condition must be [${n}, ...], a row for each sample, got ${show(shape)}`,
+      );
 }
 
 function checkTime(where: string, name: string, time: Tensor, like: Tensor): void {

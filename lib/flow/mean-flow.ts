@@ -4,6 +4,7 @@ import { add, concat, maximum, minimum, mul, ones, slice, stopGradient, sub } fr
 import { checkCount, checkNumber, checkOptions } from "../options.js";
 import { split } from "../random/index.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { map } from "../tensor/tree.js";
 import { checkField, checkIntervalPoints, checkOutput } from "./checks.js";
 import {
   type AverageVelocityObjective,
@@ -189,5 +190,5 @@ function rows(
       ? x
       : slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
   const part = { data: cut(data), noise: cut(noise), r: cut(r), t: cut(t) };
-  return condition === undefined ? part : { ...part, condition: cut(condition) };
+  return condition === undefined ? part : { ...part, condition: map(cut, condition) };
 }

@@ -1,5 +1,5 @@
 import { ValueError } from "../errors.js";
-import type { AverageVelocityField, VelocityField } from "../models/index.js";
+import type { AverageVelocityField, Condition, VelocityField } from "../models/index.js";
 import { add, div, mul, square, stopGradient, sub, sum } from "../ops/index.js";
 import { checkChoice, describe } from "../options.js";
 import type { DType } from "../tensor/dtype.js";
@@ -17,8 +17,8 @@ export interface VelocityPoints {
   readonly noise: Tensor;
   /** [n, 1], in [0, 1]. */
   readonly t: Tensor;
-  /** Given to the field as it is; its first axis is the batch. */
-  readonly condition?: Tensor | undefined;
+  /** Given to the field as it is; the first axis of its tensors is the batch. */
+  readonly condition?: Condition | undefined;
 }
 
 /** What a mean-flow loss is computed from: intervals [r, t] of time. */

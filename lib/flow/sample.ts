@@ -1,7 +1,7 @@
 import { type Jitted, jit } from "../compile/jit.js";
 import { ValueError } from "../errors.js";
 import { isTracing } from "../graph/trace.js";
-import type { AverageVelocityField, Field, FieldKind, VelocityField } from "../models/index.js";
+import type { AverageVelocityField, Condition, Field, FieldKind, VelocityField } from "../models/index.js";
 import { broadcastTo, full, stack } from "../ops/index.js";
 import { checkFlag, checkOptions, describe } from "../options.js";
 import type { DType } from "../tensor/dtype.js";
@@ -20,8 +20,8 @@ import type { Sampler, SamplerStep } from "./samplers.js";
 export interface SampleOptions {
   /** The orientation in which the field was trained. Default "data-to-noise". */
   readonly orientation?: Orientation | undefined;
-  /** Given to the field as it is; its first axis is the batch. */
-  readonly condition?: Tensor | undefined;
+  /** Given to the field as it is; the first axis of its tensors is the batch. */
+  readonly condition?: Condition | undefined;
   /** Whether the states at all the times are wanted too. Default false. */
   readonly trajectory?: boolean | undefined;
 }
@@ -164,7 +164,13 @@ function finished(
   return options.trajectory === true ? { final, trajectory: stack(states, 0), times: [...times] } : final;
 }
 
-type Step = (params: unknown, z: Tensor, from: Tensor, to: Tensor, condition: Tensor | undefined) => Tensor;
+type Step = (
+  params: unknown,
+  z: Tensor,
+  from: Tensor,
+  to: Tensor,
+  condition: Condition | undefined,
+) => Tensor;
 
 /** The step with the times as scalars. */
 function stepOf(field: Field, step: SamplerStep<never>): Step {

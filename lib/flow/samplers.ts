@@ -1,5 +1,5 @@
 import { ValueError } from "../errors.js";
-import type { AverageVelocityField, Field, FieldKind, VelocityField } from "../models/index.js";
+import type { AverageVelocityField, Condition, Field, FieldKind, VelocityField } from "../models/index.js";
 import { add, maximum, minimum, mul, sub } from "../ops/index.js";
 import { checkCount, checkNumber, checkOptions, describe } from "../options.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -21,7 +21,7 @@ export type SamplerStep<Kind extends FieldKind> = (
   z: Tensor,
   from: Tensor,
   to: Tensor,
-  condition: Tensor | undefined,
+  condition: Condition | undefined,
 ) => Tensor;
 
 /** How samples are drawn with a field of this kind (or of either kind; plain `Sampler` is any sampler). */

@@ -1,7 +1,7 @@
 import { ShapeError, ValueError } from "../errors.js";
 import { checkBatch, checkCondition, checkField, checkFloatTensor, checkOutput } from "../flow/checks.js";
 import { checkOrientation, columnOf, type Orientation } from "../flow/orientation.js";
-import type { AverageVelocityField } from "../models/index.js";
+import type { AverageVelocityField, Condition } from "../models/index.js";
 import { add, mean, mul, square, sub } from "../ops/index.js";
 import { checkOptions } from "../options.js";
 import { sameShape, show } from "../tensor/shape.js";
@@ -16,7 +16,7 @@ export interface IntervalConsistencyPoints {
   readonly t: Tensor;
   /** The orientation in which the field was trained. Default "data-to-noise". */
   readonly orientation?: Orientation;
-  readonly condition?: Tensor;
+  readonly condition?: Condition;
 }
 
 /**

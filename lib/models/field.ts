@@ -3,6 +3,9 @@ import type { Tensor } from "../tensor/tensor.js";
 /** Size of one sample: a number of features, or a shape such as [height, width, channels]. */
 export type Dim = number | readonly number[];
 
+/** What a field may be told besides state and time, one row for each sample: a tensor, or several by name. */
+export type Condition = Tensor | { readonly [name: string]: Tensor };
+
 /** What a field gives: the velocity at one time, or the average velocity over an interval of time. */
 export type FieldKind = "velocity" | "average-velocity";
 
@@ -15,7 +18,7 @@ export interface VelocityField<Params = unknown> {
   /** Size of a sample; when given, losses and samplers hold their inputs against it. */
   readonly dim?: Dim;
   init(key: Tensor): Params;
-  apply(params: Params, z: Tensor, t: Tensor, condition?: Tensor): Tensor;
+  apply(params: Params, z: Tensor, t: Tensor, condition?: Condition): Tensor;
 }
 
 /**
@@ -28,7 +31,7 @@ export interface AverageVelocityField<Params = unknown> {
   /** Size of a sample; when given, losses and samplers hold their inputs against it. */
   readonly dim?: Dim;
   init(key: Tensor): Params;
-  apply(params: Params, z: Tensor, r: Tensor, t: Tensor, condition?: Tensor): Tensor;
+  apply(params: Params, z: Tensor, r: Tensor, t: Tensor, condition?: Condition): Tensor;
 }
 
 export type Field<Params = unknown> = VelocityField<Params> | AverageVelocityField<Params>;

@@ -1,3 +1,10 @@
-export type { AverageVelocityField, Dim, Field, FieldKind, VelocityField } from "./field.js";
+export {
+  averageVelocityDit,
+  type DitBlockParams,
+  type DitOptions,
+  type DitParams,
+  velocityDit,
+} from "./dit.js";
+export type { AverageVelocityField, Condition, Dim, Field, FieldKind, VelocityField } from "./field.js";
 export { averageVelocityMlp, type MlpFieldOptions, velocityMlp } from "./mlp-fields.js";
 export type { TimeEmbedding } from "./time-features.js";

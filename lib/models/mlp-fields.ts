@@ -1,11 +1,17 @@
 import { ShapeError, ValueError } from "../errors.js";
 import { type Activation, type MlpParams, type Module, mlp } from "../nn/index.js";
 import { concat, reshape, sub } from "../ops/index.js";
-import { checkCount, checkOptions } from "../options.js";
+import { checkCount, checkOptions, describe } from "../options.js";
 import type { DType } from "../tensor/dtype.js";
 import { show, sizeOf } from "../tensor/shape.js";
-import type { Tensor } from "../tensor/tensor.js";
-import { type AverageVelocityField, type Dim, sampleShape, type VelocityField } from "./field.js";
+import { Tensor } from "../tensor/tensor.js";
+import {
+  type AverageVelocityField,
+  type Condition,
+  type Dim,
+  sampleShape,
+  type VelocityField,
+} from "./field.js";
 import { type TimeEmbedding, type TimeFeatures, timeFeatures } from "./time-features.js";
 
 export interface MlpFieldOptions {
@@ -81,7 +87,7 @@ interface Parts {
   readonly times: TimeFeatures;
   readonly network: Module<MlpParams>;
   /** The input of the network: [batch, features]. */
-  join(z: Tensor, times: readonly Tensor[], condition: Tensor | undefined): Tensor;
+  join(z: Tensor, times: readonly Tensor[], condition: Condition | undefined): Tensor;
 }
 
 function parts(where: string, options: MlpFieldOptions, timeCount: number): Parts {
@@ -107,6 +113,8 @@ function parts(where: string, options: MlpFieldOptions, timeCount: number): Part
       throw new ValueError(`${where}: got a condition, but conditionDim is 0`);
     if (conditionDim > 0 && condition === undefined)
       throw new ValueError(`${where}: needs a condition of shape [batch, ${conditionDim}], got none`);
+    if (condition !== undefined && !(condition instanceof Tensor))
+      throw new ValueError(`${where}: condition must be a Tensor, got ${describe(condition)}`);
     if (
       condition !== undefined &&
       (condition.rank !== 2 || condition.shape[0] !== batch || condition.shape[1] !== conditionDim)

@@ -12,5 +12,13 @@ export {
   rmsNorm,
 } from "./normalization.js";
 export { type RotaryEmbeddingOptions, rotaryEmbedding } from "./rotary-embedding.js";
+export {
+  type SelfAttention,
+  type SelfAttentionInputs,
+  type SelfAttentionOptions,
+  type SelfAttentionParams,
+  selfAttention,
+} from "./self-attention.js";
 export { type SequentialParams, sequential } from "./sequential.js";
+export { type SwigluOptions, type SwigluParams, swiglu } from "./swiglu.js";
 export { type TimestepEmbeddingOptions, timestepEmbedding } from "./timestep-embedding.js";

@@ -13,7 +13,7 @@ import {
   type VelocityObjective,
 } from "../flow/index.js";
 import { readFileBytes, writeFileAtomic } from "../io/atomic.js";
-import { type Field, sampleShape } from "../models/field.js";
+import { type Condition, type Field, sampleShape } from "../models/field.js";
 import { cast } from "../ops/index.js";
 import { applyUpdates, type Ema, ema, type Optimizer } from "../optim/index.js";
 import { checkChoice, checkCount, checkFlag, checkOptions, describe } from "../options.js";
@@ -68,7 +68,7 @@ export interface TrainerSampleOptions<Model extends AnyField> {
   /** Decides the noise. Default: a key made from the seed, the same at each call. */
   readonly key?: Tensor;
   /** Given to the field as it is, such as the labels of the wanted classes, int32 [count]; its first axis is `count`. */
-  readonly condition?: Tensor;
+  readonly condition?: Condition;
   /** Whose parameters: "ema" (the default when the trainer keeps an average) or "live". */
   readonly params?: "ema" | "live";
   /** Whether the states at all times are wanted too, as flow.sample gives them. Default false. */
