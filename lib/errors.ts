@@ -1,6 +1,28 @@
-/** Base class of every error that fluxion throws on purpose. */
+import { userLocation } from "./location.js";
+
+export interface FluxionErrorOptions extends ErrorOptions {
+  /** Where in the user's code the failing call stands; default: where the call under way does. */
+  readonly location?: string;
+}
+
+/**
+ * Base class of every error that fluxion throws on purpose. The message ends with the place in the user's code of the
+ * call that failed, " (at model.ts:12:7)": inside of a function that is traced (by jit, grad, ...) the line in that
+ * function. Where there is none (work that goes on while no call of the user's waits for it) nothing is added.
+ */
 export class FluxionError extends Error {
   override name = "FluxionError";
+  /** The message without the location. */
+  readonly problem: string;
+  /** "file:line:column", the file relative to the current directory when it lies in it; undefined when not known. */
+  readonly location: string | undefined;
+
+  constructor(problem: string, options: FluxionErrorOptions = {}) {
+    const location = options.location ?? userLocation();
+    super(location === undefined ? problem : `${problem} (at ${location})`, options);
+    this.problem = problem;
+    this.location = location;
+  }
 }
 
 /** Shapes, axes or sizes do not fit an operation. */

@@ -7,7 +7,7 @@ import {
   type SingleResult,
   severalResults,
 } from "../graph/primitives.js";
-import { emit, emitSeveral, replay, traceGraph } from "../graph/trace.js";
+import { atLocationOf, emitSeveral, replay, replayNode, traceGraph } from "../graph/trace.js";
 import * as raw from "../ops/raw.js";
 import { type Rule, rules, type Tangent } from "../ops/rules.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -53,11 +53,15 @@ export function pushForward(
       );
       continue;
     }
-    const y = emit(node.op, x, node.attrs);
+    const y = replayNode(node, value);
     value.set(node, y);
     if (constant) continue;
     const rule = rules[node.op as SingleResult] as Rule<SingleResult>;
-    tangent.set(node, rule.jvp(dx, { x, y, attrs: node.attrs as Attributes[SingleResult] }));
+    const application = { x, y, attrs: node.attrs as Attributes[SingleResult] };
+    tangent.set(
+      node,
+      atLocationOf(node, () => rule.jvp(dx, application)),
+    );
   }
   return {
     values: graph.outputs.map((node) => value.get(node)!),
@@ -143,15 +147,7 @@ export function applyLinear(
 ): Tangent[] {
   const value = new Map(residuals);
   for (const [i, node] of lin.tangentInputs.entries()) value.set(node, dx[i]!);
-  for (const node of lin.linearNodes)
-    value.set(
-      node,
-      emit(
-        node.op,
-        node.inputs.map((i) => value.get(i)!),
-        node.attrs,
-      ),
-    );
+  for (const node of lin.linearNodes) value.set(node, replayNode(node, value));
   return lin.tangents.map((node) => node && value.get(node));
 }
 
@@ -194,9 +190,11 @@ export function pullBack(
         continue;
       }
       const rule = rules[node.op as SingleResult] as Rule<SingleResult>;
-      if (rule.transpose === undefined || !isLinear(node, x)) throw notLinear(node.op);
+      const { transpose } = rule;
+      if (transpose === undefined || !isLinear(node, x)) throw notLinear(node.op);
       const shapes = node.inputs.map((i) => i.shape);
-      found = rule.transpose(y, { x, shapes, attrs: node.attrs as Attributes[SingleResult] });
+      const application = { x, shapes, attrs: node.attrs as Attributes[SingleResult] };
+      found = atLocationOf(node, () => transpose(y, application));
     }
     found.forEach((more, i) => {
       if (linear.has(node.inputs[i]!)) accumulate(node.inputs[i]!, more);

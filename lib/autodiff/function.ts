@@ -24,21 +24,25 @@ export function traceFunction(
   if (typeof f !== "function") throw new ValueError(`${where}: expected a function first, got ${typeof f}`);
   let result: Structure | undefined;
   let aux: Structure | undefined;
-  const graph = traceGraph((symbols) => {
-    const y = (f as (...args: unknown[]) => unknown)(...unflatten(args, symbols));
-    if (y instanceof Promise) {
-      // What it still does with dead symbols is of no interest.
-      y.catch(() => undefined);
-      throw new ValueError(`${where}: the function is async; a traced function gives its result at once`);
-    }
-    if (hasAux && !(Array.isArray(y) && y.length === 2))
-      throw new ValueError(`${where}: with hasAux the function must give [result, aux]`);
-    const main = flatten(hasAux ? (y as unknown[])[0] : y);
-    const rest = flatten(hasAux ? (y as unknown[])[1] : []);
-    result = main.structure;
-    aux = rest.structure;
-    return [...main.leaves, ...rest.leaves];
-  }, specs);
+  const graph = traceGraph(
+    (symbols) => {
+      const y = (f as (...args: unknown[]) => unknown)(...unflatten(args, symbols));
+      if (y instanceof Promise) {
+        // What it still does with dead symbols is of no interest.
+        y.catch(() => undefined);
+        throw new ValueError(`${where}: the function is async; a traced function gives its result at once`);
+      }
+      if (hasAux && !(Array.isArray(y) && y.length === 2))
+        throw new ValueError(`${where}: with hasAux the function must give [result, aux]`);
+      const main = flatten(hasAux ? (y as unknown[])[0] : y);
+      const rest = flatten(hasAux ? (y as unknown[])[1] : []);
+      result = main.structure;
+      aux = rest.structure;
+      return [...main.leaves, ...rest.leaves];
+    },
+    specs,
+    true,
+  );
   return { graph, result: result!, aux: aux! };
 }
 

@@ -1,4 +1,5 @@
-import type { Plan } from "../compile/plan.js";
+import type { Plan, StrippedPlan } from "../compile/plan.js";
+import { BackendError } from "../errors.js";
 import type { TypedArray } from "../tensor/dtype.js";
 
 export type BackendName = "typescript" | "cpu" | "cuda";
@@ -6,14 +7,26 @@ export type BackendName = "typescript" | "cpu" | "cuda";
 /** What runs plans. Nothing outside this folder knows which backend runs. */
 export interface Backend {
   readonly name: BackendName;
+  /** The plan as the backend runs it, where that is not as it is compiled. */
+  optimize?(plan: Plan): StrippedPlan;
   /** Prepares a plan once, to be run many times. */
   compile(plan: Plan): Executable;
+}
+
+/** What a run fails with when an index is out of range: `site` is that of the gather or scatter, when it has one. */
+export class IndexOutOfRange extends BackendError {
+  readonly site: number | undefined;
+
+  constructor(problem: string, site: number | undefined) {
+    super(problem);
+    this.site = site;
+  }
 }
 
 export interface Executable {
   /**
    * Runs the plan on inputs of the plan's dtypes and sizes; gives new arrays.
-   * Throws BackendError when an input does not fit (a detached buffer has length 0) or an index is out of range.
+   * Throws BackendError when an input does not fit (a detached buffer has length 0), and IndexOutOfRange.
    */
   run(inputs: readonly TypedArray[]): TypedArray[];
   /** The same off the main thread; the inputs are copied before the call returns. */

@@ -5,7 +5,7 @@ import type { Expression, Instruction, Plan, Step, StrippedPlan, StripStep, View
 import { stripMine } from "../compile/strip.js";
 import { BackendError } from "../errors.js";
 import { allocate, type DType, type TypedArray } from "../tensor/dtype.js";
-import type { Backend, Executable, Loop } from "./backend.js";
+import { type Backend, type Executable, IndexOutOfRange, type Loop } from "./backend.js";
 
 /** What the addon exports. Lists of names give the codes: a name's code is its position. */
 interface Addon {
@@ -75,7 +75,12 @@ export function cpuBackend(): Backend {
   // A faulty FLUXION_NUM_THREADS or FLUXION_ISA shows here, not in the first run.
   translated(() => native.threads());
   translated(() => native.instructionSet());
-  return { name: "cpu", compile: (plan) => new CpuExecutable(native, plan) };
+  return { name: "cpu", optimize, compile: (plan) => new CpuExecutable(native, plan) };
+}
+
+/** What the addon runs for a plan. */
+function optimize(plan: Plan): StrippedPlan {
+  return stripMine(plan);
 }
 
 /** The instruction set that plans compiled from now on use: "avx512", "avx2" or "baseline". */
@@ -130,7 +135,7 @@ class CpuExecutable implements Executable {
 
   constructor(native: Addon, plan: Plan) {
     this.#plan = plan;
-    this.#native = translated(() => native.createPlan(serialise(native, stripMine(plan))));
+    this.#native = translated(() => native.createPlan(serialise(native, optimize(plan))));
   }
 
   run(inputs: readonly TypedArray[]): TypedArray[] {
@@ -156,7 +161,7 @@ class CpuExecutable implements Executable {
   #newOutputs(): TypedArray[] {
     return this.#plan.outputs.map((number) => {
       const { dtype, size } = bufferOf(this.#plan, number);
-      return newArray(dtype, size);
+      return allocate(dtype, size);
     });
   }
 }
@@ -177,7 +182,7 @@ class CpuLoop implements Loop {
       throw new BackendError(`the number of steps is ${steps}; use a nonnegative integer`);
     }
     const specs = this.#plan.outputs.slice(this.#carried).map((number) => bufferOf(this.#plan, number));
-    const room = specs.map(({ dtype, size }) => newArray(dtype, size * steps));
+    const room = specs.map(({ dtype, size }) => allocate(dtype, size * steps));
     const { completed, ran } = await translatedAsync(() => this.#native.run(steps, room));
     const observed = room.map((array, i) =>
       ran === steps ? array : array.slice(0, ran * (specs[i]?.size ?? 0)),
@@ -187,7 +192,7 @@ class CpuLoop implements Loop {
 
   read(index: number): TypedArray {
     const { dtype, size } = this.#stateBuffer(index);
-    const target = newArray(dtype, size);
+    const target = allocate(dtype, size);
     translated(() => this.#native.read(index, target));
     return target;
   }
@@ -215,14 +220,6 @@ function bufferOf(plan: Plan, number: number): { dtype: DType; size: number } {
   return buffer;
 }
 
-function newArray(dtype: DType, size: number): TypedArray {
-  try {
-    return allocate(dtype, size);
-  } catch (cause) {
-    throw new BackendError(message(cause), { cause });
-  }
-}
-
 function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
@@ -232,8 +229,7 @@ function translated<T>(call: () => T): T {
   try {
     return call();
   } catch (cause) {
-    if (cause instanceof BackendError) throw cause;
-    throw new BackendError(message(cause), { cause });
+    throw translation(cause);
   }
 }
 
@@ -241,8 +237,16 @@ async function translatedAsync<T>(call: () => Promise<T>): Promise<T> {
   try {
     return await call();
   } catch (cause) {
-    throw new BackendError(message(cause), { cause });
+    throw translation(cause);
   }
+}
+
+function translation(cause: unknown): BackendError {
+  if (cause instanceof BackendError) return cause;
+  // The addon says at the end of the message at which site an index is out of range.
+  const [, problem, site] = /^(index .*) at site (\d+)$/.exec(message(cause)) ?? [];
+  if (problem !== undefined) return new IndexOutOfRange(problem, Number(site));
+  return new BackendError(message(cause), { cause });
 }
 
 /** The plan as one list of words; native/common/plan.cc says how they are laid out. Doubles count exactly to 2^53. */
@@ -327,7 +331,7 @@ function serialise(native: Addon, plan: StrippedPlan): Float64Array {
         break;
       case "gather":
       case "scatter":
-        words.push(s.outer, s.size, s.inner, s.count, s.input, s.indices, s.output);
+        words.push(s.outer, s.size, s.inner, s.count, s.input, s.indices, s.output, s.site ?? -1);
         break;
       case "sort":
         words.push(s.rows, s.size, s.input, s.output);

@@ -1,4 +1,4 @@
-import { BackendError, ValueError } from "../errors.js";
+import { BackendError, FluxionError, ValueError } from "../errors.js";
 import type { Backend, BackendName } from "./backend.js";
 import { cpuBackend } from "./cpu.js";
 import { typescriptBackend } from "./typescript/index.js";
@@ -30,9 +30,14 @@ export function backends(): BackendInfo[] {
       loaders[name]();
       return { name, available: true };
     } catch (error) {
-      return { name, available: false, reason: error instanceof Error ? error.message : String(error) };
+      return { name, available: false, reason: reasonOf(error) };
     }
   });
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof FluxionError) return error.problem;
+  return error instanceof Error ? error.message : String(error);
 }
 
 function load(name: unknown): Backend {
@@ -63,8 +68,9 @@ export function currentBackend(): Backend {
       try {
         chosen = cpuBackend();
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        console.warn(`fluxion: running in TypeScript, much slower than the C++ addon, because: ${reason}`);
+        console.warn(
+          `fluxion: running in TypeScript, much slower than the C++ addon, because: ${reasonOf(error)}`,
+        );
         chosen = typescriptBackend;
       }
     }

@@ -6,7 +6,7 @@ import { sameShape, show } from "../tensor/shape.js";
 import { Tensor } from "../tensor/tensor.js";
 import { checkSameStructure, flatten, type Structure, unflatten } from "../tensor/tree.js";
 import { lower } from "./lower.js";
-import { elements } from "./program.js";
+import { elements, located } from "./program.js";
 
 /** One step of a loop: the next state, of the same structure, shapes and dtypes, and what is observed of it. */
 export interface LoopStep<S> {
@@ -53,7 +53,13 @@ export function compileLoop<S>(
     .compile(lower(traced.graph))
     .loop([...leaves, ...traced.graph.captured].map(elements), leaves.length);
   return {
-    run: (steps) => loop.run(steps),
+    run: async (steps) => {
+      try {
+        return await loop.run(steps);
+      } catch (error) {
+        throw located(error, traced.graph);
+      }
+    },
     read: () =>
       unflatten(
         structure,

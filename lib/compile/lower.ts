@@ -1,4 +1,4 @@
-import { type Graph, liveNodes, type Node, type Spec } from "../graph/graph.js";
+import { type Graph, liveNodes, type Node, numberedNodes, type Spec } from "../graph/graph.js";
 import type { Attributes } from "../graph/primitives.js";
 import { rowMajor, sizeOf } from "../tensor/shape.js";
 import { type Access, dense, leafAccess, viewAccess } from "./access.js";
@@ -18,7 +18,7 @@ const reducers: { readonly [op: string]: Reducer } = {
 
 /** Lowers a graph to a plan. The plan's inputs and outputs are the graph's, in order. */
 export function lower(graph: Graph): Plan {
-  return new Lowering(expand(graph)).plan();
+  return new Lowering(expand(graph), 0).plan();
 }
 
 class Lowering {
@@ -31,14 +31,21 @@ class Lowering {
   readonly #picks = new Map<Node, Map<number, Node>>();
   /** Output buffers of nodes that are outputs of the graph. */
   readonly #outputOf = new Map<Node, number>();
+  readonly #live: readonly Node[];
+  readonly #numbers = new Map<Node, number>();
 
-  constructor(graph: Graph) {
+  /** `firstNumber`: that of the graph's first node among those of the whole program. */
+  constructor(graph: Graph, firstNumber: number) {
     this.#graph = graph;
+    this.#live = liveNodes(graph.nodes, graph.outputs);
+    numberedNodes(graph).forEach((node, i) => {
+      if (!this.#numbers.has(node)) this.#numbers.set(node, firstNumber + i);
+    });
   }
 
   plan(): Plan {
     const { inputs, outputs } = this.#graph;
-    const nodes = liveNodes(this.#graph.nodes, outputs);
+    const nodes = this.#live;
     for (const node of nodes) {
       if (node.op !== "pick") continue;
       const source = node.inputs[0]!;
@@ -296,7 +303,7 @@ class Lowering {
     const results = root.results!.map((spec, index) => this.#resultBuffer(root, index, spec));
     this.#steps.push({
       kind: "loop",
-      plan: lower(body),
+      plan: new Lowering(body, this.#numbers.get(root)! + 1).plan(),
       length,
       reverse,
       consts: buffers.slice(0, consts),
@@ -388,6 +395,7 @@ class Lowering {
       input,
       indices,
       output: this.#bufferFor(root),
+      site: this.#numbers.get(root)!,
     });
   }
 }

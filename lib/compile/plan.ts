@@ -183,7 +183,7 @@ export interface MatMulStep {
 /**
  * output[o, j, i] = input[o, indices[j], i], over dense row-major buffers [outer, count, inner] and
  * [outer, size, inner]. `indices` is an int32 buffer; -1 is the last element. An index outside
- * -size .. size - 1 makes the run fail with "index 7 is out of range for an axis of size 5".
+ * -size .. size - 1 makes the run fail with "index 7 is out of range for an axis of size 5", and the step's site.
  */
 export interface GatherStep {
   readonly kind: "gather";
@@ -194,6 +194,11 @@ export interface GatherStep {
   readonly input: number;
   readonly indices: number;
   readonly output: number;
+  /**
+   * Which node of the graph the step computes: its number among the live ones. The plan itself holds no places in the
+   * user's code, since it serves every graph that computes the same.
+   */
+  readonly site?: number;
 }
 
 /** The transpose of gather: output = 0, then output[o, indices[j], i] += input[o, j, i] in the order of j. Same errors. */

@@ -1,7 +1,7 @@
-import type { Executable } from "../backend/backend.js";
+import { type Executable, IndexOutOfRange } from "../backend/backend.js";
 import { type Backend, currentBackend } from "../backend/index.js";
-import { ValueError } from "../errors.js";
-import type { Graph, Node } from "../graph/graph.js";
+import { BackendError, ValueError } from "../errors.js";
+import { type Graph, type Node, numberedNodes } from "../graph/graph.js";
 import { graphKey } from "../graph/print.js";
 import { setRunner } from "../graph/trace.js";
 import type { TypedArray } from "../tensor/dtype.js";
@@ -16,19 +16,32 @@ export class Program {
   readonly #computed: readonly Node[];
   readonly #executable: Executable | undefined;
 
-  constructor(graph: Graph, backend: Backend) {
+  constructor(traced: Graph, backend: Backend) {
+    const graph = expand(traced);
     this.#graph = graph;
     this.#computed = [...new Set(graph.outputs)].filter((node) => node.op !== "input");
     if (this.#computed.length > 0)
       this.#executable = backend.compile(lower({ ...graph, outputs: this.#computed }));
   }
 
-  run(inputs: readonly Tensor[]): Tensor[] {
-    return this.#wrap(inputs, this.#executable?.run(inputs.map(elements)) ?? []);
+  /**
+   * `graph`: what is computed now, when the program was made for an equal graph that other lines of the user's code
+   * recorded. Errors name the lines of this one.
+   */
+  run(inputs: readonly Tensor[], graph = this.#graph): Tensor[] {
+    try {
+      return this.#wrap(inputs, this.#executable?.run(inputs.map(elements)) ?? []);
+    } catch (error) {
+      throw located(error, graph);
+    }
   }
 
   async runAsync(inputs: readonly Tensor[]): Promise<Tensor[]> {
-    return this.#wrap(inputs, (await this.#executable?.runAsync(inputs.map(elements))) ?? []);
+    try {
+      return this.#wrap(inputs, (await this.#executable?.runAsync(inputs.map(elements))) ?? []);
+    } catch (error) {
+      throw located(error, this.#graph);
+    }
   }
 
   #wrap(inputs: readonly Tensor[], arrays: readonly TypedArray[]): Tensor[] {
@@ -37,6 +50,17 @@ export class Program {
       value.set(node, Tensor.fromData(arrays[i]!, node.shape, node.dtype));
     return this.#graph.outputs.map((node) => value.get(node)!);
   }
+}
+
+/**
+ * What a run of the graph's program threw, of an index out of range with the place where the user's code asked for the
+ * elements: graphs of equal keys number their nodes alike. Without such a place (an operation that was called by
+ * itself) the error names the call under way, as all errors do.
+ */
+export function located(error: unknown, graph: Graph): unknown {
+  if (!(error instanceof IndexOutOfRange) || error.site === undefined) return error;
+  const location = numberedNodes(graph)[error.site]?.location;
+  return location === undefined ? error : new BackendError(error.problem, { location });
 }
 
 /** The elements of a concrete tensor, whole. */
@@ -75,5 +99,7 @@ const programs = new RecentlyUsed<Program>(1024);
 setRunner((traced, inputs) => {
   const backend = currentBackend();
   const graph = expand(traced);
-  return programs.get(`${backend.name}\n${graphKey(graph)}`, () => new Program(graph, backend)).run(inputs);
+  return programs
+    .get(`${backend.name}\n${graphKey(graph)}`, () => new Program(graph, backend))
+    .run(inputs, graph);
 });

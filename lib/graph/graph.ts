@@ -21,6 +21,8 @@ export interface Node<P extends PrimitiveName = PrimitiveName> {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly results?: readonly Spec[];
+  /** Of a gather or scatter, which may fail when it runs: where in the user's code it was called for, when known. */
+  readonly location?: string;
 }
 
 /**
@@ -49,4 +51,11 @@ export function neededNodes(nodes: readonly Node[], outputs: readonly Node[]): S
 export function liveNodes(nodes: readonly Node[], outputs: readonly Node[]): Node[] {
   const needed = neededNodes(nodes, outputs);
   return nodes.filter((node) => needed.has(node) || node.op === "input");
+}
+
+/** The live nodes, each loop followed by those of its body: by their numbers in this list errors of a run name them. */
+export function numberedNodes({ nodes, outputs }: Graph): Node[] {
+  return liveNodes(nodes, outputs).flatMap((node) =>
+    node.op === "scan" ? [node, ...numberedNodes((node as Node<"scan">).attrs.body)] : [node],
+  );
 }

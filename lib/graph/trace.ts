@@ -1,4 +1,5 @@
 import { TraceError } from "../errors.js";
+import { userLocation } from "../location.js";
 import type { DType } from "../tensor/dtype.js";
 import { type Shape, show } from "../tensor/shape.js";
 import { Tensor } from "../tensor/tensor.js";
@@ -16,6 +17,8 @@ interface Trace {
   readonly capturedNodes: Map<Tensor, Node>;
   /** Nodes by what they compute: an expression that was recorded before is not recorded again. */
   readonly known: Map<string, Node>;
+  /** Whether it is a function of the user's that is recorded, and not one of the library's own. */
+  readonly ofUser: boolean;
   open: boolean;
 }
 
@@ -26,6 +29,8 @@ interface TraceSymbol {
 
 const stack: Trace[] = [];
 let nextId = 0;
+/** The location of the node that is being recorded anew, or differentiated. */
+let replayed: string | undefined;
 
 /** Whether a function is being traced now. */
 export function isTracing(): boolean {
@@ -113,11 +118,33 @@ function record(
   const key = `${describe(op, attrs, identity)} ${inputs.map((node) => node.id).join(" ")}`;
   let node = trace.known.get(key);
   if (node === undefined) {
-    node = { id: nextId++, op, inputs, attrs, ...inferShape(op, inputs, attrs) };
+    node = { id: nextId++, op, inputs, attrs, ...inferShape(op, inputs, attrs), ...locationOf(trace, op) };
     trace.nodes.push(node);
     trace.known.set(key, node);
   }
   return node;
+}
+
+/**
+ * The place in the user's code, for those primitives only whose runs can fail: to look for it takes long. An operation
+ * of the library's own that runs at once needs none, as its errors show the call under way.
+ */
+function locationOf(trace: Trace, op: PrimitiveName): { location?: string } {
+  if (op !== "gather" && op !== "scatter") return {};
+  const location = replayed ?? (trace.ofUser ? userLocation() : undefined);
+  return location === undefined ? {} : { location };
+}
+
+/** Runs `record`, which records a node anew or what its derivative needs: that all stands where the node stood. */
+export function atLocationOf<T>(node: Node, record: () => T): T {
+  if (node.location === undefined) return record();
+  const outer = replayed;
+  replayed = node.location;
+  try {
+    return record();
+  } finally {
+    replayed = outer;
+  }
 }
 
 /** Records one primitive in the current trace. Shapes and dtypes were checked by the caller. */
@@ -141,14 +168,22 @@ export function emitSeveral<P extends SeveralResults>(
   return node.results!.map((_, index) => tensorOf(trace, record(trace, "pick", [node], { index })));
 }
 
-/** Runs f once on symbolic tensors of these shapes and dtypes and gives what it computed, as a graph. */
-export function traceGraph(f: (inputs: Tensor[]) => readonly Tensor[], specs: readonly Spec[]): Graph {
+/**
+ * Runs f once on symbolic tensors of these shapes and dtypes and gives what it computed, as a graph. `ofUser`: f calls
+ * a function of the user's, so that places in the user's code tell what failed.
+ */
+export function traceGraph(
+  f: (inputs: Tensor[]) => readonly Tensor[],
+  specs: readonly Spec[],
+  ofUser = false,
+): Graph {
   const trace: Trace = {
     inputs: [],
     nodes: [],
     captured: [],
     capturedNodes: new Map(),
     known: new Map(),
+    ofUser,
     open: true,
   };
   stack.push(trace);
@@ -166,18 +201,14 @@ export function traceGraph(f: (inputs: Tensor[]) => readonly Tensor[], specs: re
 /** Records the nodes of a graph anew in the current trace, on these tensors for its inputs. */
 export function replay(graph: Graph, nodes: readonly Node[], inputs: readonly Tensor[]): Map<Node, Tensor> {
   const values = new Map<Node, Tensor>(graph.inputs.map((node, i) => [node, inputs[i]!]));
-  for (const node of nodes) {
-    if (node.op === "input") continue;
-    values.set(
-      node,
-      emit(
-        node.op,
-        node.inputs.map((i) => values.get(i)!),
-        node.attrs,
-      ),
-    );
-  }
+  for (const node of nodes) if (node.op !== "input") values.set(node, replayNode(node, values));
   return values;
+}
+
+/** Records a node anew in the current trace, on these values of its inputs. */
+export function replayNode(node: Node, values: ReadonlyMap<Node, Tensor>): Tensor {
+  const inputs = node.inputs.map((i) => values.get(i)!);
+  return atLocationOf(node, () => emit(node.op, inputs, node.attrs));
 }
 
 type Runner = (graph: Graph, inputs: readonly Tensor[]) => Tensor[];

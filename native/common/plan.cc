@@ -11,7 +11,7 @@
 //   map         kind, list(number) shape, expression
 //   reduce      kind, list(number) shape, reducedRank, reducer, expression
 //   matmul      kind, dtype, list(number) batch, m, n, k, view a, view b, expression
-//   gather, scatter  kind, outer, size, inner, count, input, indices, output
+//   gather, scatter  kind, outer, size, inner, count, input, indices, output, site or -1
 //   sort        kind, rows, size, input, output
 //   attention   kind, part, dtype, list(number) batch, n, m, d, e, scale, causal, view q, view k, view v,
 //               optional(view) mask, o, l, list(optional(view)) directions, list(optional(number)) outputs
@@ -466,6 +466,7 @@ class Parser {
     step.input = bufferNumber(false, "input");
     step.indices = bufferNumber(false, "indices");
     step.output = bufferNumber(true, "output");
+    step.site = integer(-1, kExact, "site");
     const int64_t slice = multiply(step.outer, step.inner, "a gather");
     const int64_t whole = multiply(slice, step.size, "a gather"), picked = multiply(slice, step.count, "a gather");
     const bool forward = step.kind == StepKind::Gather;

@@ -163,6 +163,7 @@ struct Step {
   int64_t outer = 0, size = 0, inner = 0, count = 0;  // gather, scatter, cumsum; sort: outer rows of size
   int input = -1, indices = -1, output = -1;
   Attention attention;
+  int64_t site = -1;  // gather, scatter: how errors name the step, when not negative
   int64_t rows = 0, block = 0, sumCount = 0, localBytes = 0;  // strip
   std::vector<int64_t> chunks;
   std::vector<Step> parts;

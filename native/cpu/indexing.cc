@@ -13,13 +13,14 @@ constexpr int64_t kColumns = 128;  // of a scatter's task
 
 // Reads index j once (the array may be shared with another thread, which must not turn a checked index
 // into another one), checks it and counts negative ones from the end.
-int64_t indexAt(const int32_t* indices, int64_t j, int64_t size) {
+int64_t indexAt(const int32_t* indices, int64_t j, const Step& step) {
   const int64_t given = *static_cast<const volatile int32_t*>(indices + j);
-  if (given < -size || given >= size) {
+  if (given < -step.size || given >= step.size) {
+    // lib/backend/cpu.ts reads the site from the message: nothing else comes through every way of running a plan.
     throw PlanError("index " + std::to_string(given) + " is out of range for an axis of size " +
-                    std::to_string(size));
+                    std::to_string(step.size) + (step.site < 0 ? "" : " at site " + std::to_string(step.site)));
   }
-  return given < 0 ? given + size : given;
+  return given < 0 ? given + step.size : given;
 }
 
 struct Indexing : PreparedStep {
@@ -30,7 +31,7 @@ struct Indexing : PreparedStep {
   const int64_t* resolve(const RunMemory& memory) const {
     const int32_t* indices = static_cast<const int32_t*>(memory.buffers[step.indices]);
     int64_t* resolved = reinterpret_cast<int64_t*>(memory.shared);
-    for (int64_t j = 0; j < step.count; j++) resolved[j] = indexAt(indices, j, step.size);
+    for (int64_t j = 0; j < step.count; j++) resolved[j] = indexAt(indices, j, step);
     return resolved;
   }
   Step step;

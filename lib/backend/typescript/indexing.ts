@@ -1,24 +1,17 @@
 import type { GatherStep, ScatterStep } from "../../compile/plan.js";
-import { BackendError } from "../../errors.js";
 import type { TypedArray } from "../../tensor/dtype.js";
+import { IndexOutOfRange } from "../backend.js";
 import type { PreparedStep } from "./steps.js";
 
 /** From this many elements on, a row is copied by the engine rather than by a loop. */
 const longRow = 32;
 
 /** output[o, j, i] = input[o, indices[j], i]. */
-export function prepareGather({
-  outer,
-  size,
-  inner,
-  count,
-  input,
-  indices,
-  output,
-}: GatherStep): PreparedStep {
+export function prepareGather(step: GatherStep): PreparedStep {
+  const { outer, size, inner, count, input, indices, output } = step;
   const rows = new Int32Array(count);
   return (buffers) => {
-    resolve(buffers[indices]!, size, rows);
+    resolve(buffers[indices]!, step, rows);
     const source = buffers[input]!;
     const target = buffers[output]!;
     let at = 0;
@@ -38,7 +31,7 @@ export function prepareScatter(step: ScatterStep): PreparedStep {
   const { outer, size, inner, count, input, indices, output } = step;
   const rows = new Int32Array(count);
   return (buffers) => {
-    resolve(buffers[indices]!, size, rows);
+    resolve(buffers[indices]!, step, rows);
     const source = buffers[input]!;
     const target = buffers[output]!;
     target.fill(0);
@@ -54,11 +47,11 @@ export function prepareScatter(step: ScatterStep): PreparedStep {
 }
 
 /** Indices counted from the start, all of them checked before anything is written. */
-function resolve(indices: TypedArray, size: number, rows: Int32Array): void {
+function resolve(indices: TypedArray, { size, site }: GatherStep | ScatterStep, rows: Int32Array): void {
   for (let j = 0; j < rows.length; j++) {
     const index = indices[j]!;
     if (index < -size || index >= size)
-      throw new BackendError(`index ${index} is out of range for an axis of size ${size}`);
+      throw new IndexOutOfRange(`index ${index} is out of range for an axis of size ${size}`, site);
     rows[j] = index < 0 ? index + size : index;
   }
 }

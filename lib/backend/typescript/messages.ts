@@ -20,4 +20,9 @@ export type Release =
 
 export type Reply =
   | { readonly call: number; readonly arrays: TypedArray[]; readonly completed: number }
-  | { readonly call: number; readonly error: string };
+  | {
+      readonly call: number;
+      readonly error: string;
+      /** Of an index out of range. */
+      readonly site?: number | undefined;
+    };

@@ -1,6 +1,7 @@
 import type { Plan } from "../../compile/plan.js";
 import { BackendError } from "../../errors.js";
 import type { TypedArray } from "../../tensor/dtype.js";
+import { IndexOutOfRange } from "../backend.js";
 import type { LoopState } from "./iteration.js";
 import type { Message, Release, Reply, Request } from "./messages.js";
 
@@ -61,7 +62,12 @@ export class Thread {
     const call = this.calls.get(reply.call);
     this.calls.delete(reply.call);
     if (this.calls.size === 0) this.port.hold(false);
-    if ("error" in reply) call?.reject(new BackendError(reply.error));
+    if ("error" in reply)
+      call?.reject(
+        reply.site === undefined
+          ? new BackendError(reply.error)
+          : new IndexOutOfRange(reply.error, reply.site),
+      );
     else call?.resolve(reply);
   }
 

@@ -1,5 +1,7 @@
 import type { Plan } from "../../compile/plan.js";
+import type { BackendError } from "../../errors.js";
 import type { TypedArray } from "../../tensor/dtype.js";
+import { IndexOutOfRange } from "../backend.js";
 import { allocateOutputs, guarded } from "./calls.js";
 import { Iteration, type LoopState } from "./iteration.js";
 import type { Message, Reply, Request } from "./messages.js";
@@ -38,7 +40,8 @@ function receive(message: Message, channel: Channel): void {
       arrays.map((array) => array.buffer as ArrayBuffer),
     );
   } catch (error) {
-    channel.post({ call: message.call, error: (error as Error).message }, []);
+    const site = error instanceof IndexOutOfRange ? error.site : undefined;
+    channel.post({ call: message.call, error: (error as BackendError).problem, site }, []);
   }
 }
 
