@@ -1,8 +1,9 @@
 export * from "./autodiff/index.js";
 export { type BackendInfo, type BackendName, backend, backends, setBackend } from "./backend/index.js";
+export { type Inspection, inspect, type MemoryUse } from "./compile/inspect.js";
 export { type Jitted, jit } from "./compile/jit.js";
+export type { Kernel, KernelOutput } from "./compile/kernels.js";
 export { type CompiledLoop, compileLoop, type LoopStep } from "./compile/loop.js";
-export { type Traced, trace } from "./compile/trace.js";
 export * as data from "./data/index.js";
 export * from "./errors.js";
 export * as flow from "./flow/index.js";

@@ -74,7 +74,7 @@ function disagreements(program: RandomProgram): string[] {
   const { inputs, f } = program;
   const outputs = onTypescript(() => f(...inputs));
   const g = withGradient(program);
-  const { graph } = fx.trace(g, ...inputs);
+  const { graph } = fx.inspect(g, ...inputs);
   const single = liveNodes(graph.nodes, graph.outputs).some((node) => node.dtype === "float32");
   const reference = onTypescript(() => oneByOne(graph, inputs));
   const wrong: string[] = [];
@@ -149,7 +149,7 @@ t.test("together the random programs meet every primitive, and gradients that ar
   let slopes = 0;
   for (let seed = 0; seed < 9 * perBatch; seed++) {
     const program = randomProgram(seed);
-    const { graph } = fx.trace(withGradient(program), ...program.inputs);
+    const { graph } = fx.inspect(withGradient(program), ...program.inputs);
     const live = liveNodes(graph.nodes, graph.outputs);
     for (const node of live) met.add(node.op);
     if (
@@ -177,7 +177,7 @@ t.test("forward and reverse mode of random programs are each other's transpose",
   const check = (seed: number): string[] => {
     const program = randomProgram(seed);
     const { inputs, floats, f } = program;
-    const { graph } = fx.trace(f, ...inputs);
+    const { graph } = fx.inspect(f, ...inputs);
     if (liveNodes(graph.nodes, graph.outputs).some((node) => node.dtype === "float32")) return [];
     const g = (...xs: T[]) => {
       const all = [...inputs];

@@ -3,6 +3,7 @@ import * as fx from "fluxion";
 import t from "tap";
 import { cpuBackend, instructionSets, setInstructionSet, setThreads, threads } from "#lib/backend/cpu.js";
 import { erf, gelu, geluSlope, sigmoid, softplus } from "#lib/backend/typescript/functions.js";
+import { lower } from "#lib/compile/lower.js";
 import type { BufferSpec, Instruction, Plan, ScalarOp, Step, StripStep, View } from "#lib/compile/plan.js";
 import { stripMine } from "#lib/compile/strip.js";
 import { BackendError } from "#lib/errors.js";
@@ -63,8 +64,8 @@ function strippedPlan(): Plan {
   const loss = (w1: fx.Tensor, b: fx.Tensor, w2: fx.Tensor) =>
     fx.mean(fx.square(fx.matmul(fx.gelu(fx.add(fx.matmul(fx.ones([300, 3]), w1), b)), w2)));
   const gradients = (...p: [fx.Tensor, fx.Tensor, fx.Tensor]) => fx.grad(loss, { argnums: [0, 1, 2] })(...p);
-  const { plan } = fx.trace(gradients, fx.ones([3, 4]), fx.ones([4]), fx.ones([4, 2]));
-  return stripMine(plan) as Plan; // a backend takes a plan that has strips already as it is
+  const { graph } = fx.inspect(gradients, fx.ones([3, 4]), fx.ones([4]), fx.ones([4, 2]));
+  return stripMine(lower(graph)) as Plan; // a backend takes a plan that has strips already as it is
 }
 
 /** Reproducible numbers between -2 and 2. */

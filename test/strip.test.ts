@@ -1,6 +1,7 @@
 import * as fx from "fluxion";
 import t from "tap";
 import { instructionSet, instructionSets, setInstructionSet, setThreads, threads } from "#lib/backend/cpu.js";
+import { lower } from "#lib/compile/lower.js";
 import type { StripStep } from "#lib/compile/plan.js";
 import { stripMine } from "#lib/compile/strip.js";
 
@@ -12,7 +13,7 @@ const skip = cpu.available ? {} : { skip: cpu.reason ?? "not available" };
 
 fx.setBackend("typescript");
 
-const planOf = (f: F, inputs: readonly T[]) => stripMine(fx.trace(f, ...inputs).plan);
+const planOf = (f: F, inputs: readonly T[]) => stripMine(lower(fx.inspect(f, ...inputs).graph));
 const stripsOf = (f: F, inputs: readonly T[]): StripStep[] =>
   planOf(f, inputs).steps.filter((step) => step.kind === "strip");
 const rolesOf = ({ parts }: StripStep): string[] => parts.map(({ role, step }) => `${step.kind} ${role}`);

@@ -21,9 +21,17 @@ export function lower(graph: Graph): Plan {
   return new Lowering(expand(graph), 0).plan();
 }
 
+/** As lower, with the node whose value each buffer holds, or, of a copy, holds again. */
+export function lowerNamed(graph: Graph): { readonly plan: Plan; readonly nodes: readonly Node[] } {
+  const lowering = new Lowering(expand(graph), 0);
+  return { plan: lowering.plan(), nodes: lowering.nodes };
+}
+
 class Lowering {
   readonly #graph: Graph;
   readonly #buffers: BufferSpec[] = [];
+  /** The nodes that the buffers were made for. */
+  readonly nodes: Node[] = [];
   readonly #bufferOf = new Map<Node, number>();
   readonly #accesses = new Map<Node, Access>();
   readonly #steps: Step[] = [];
@@ -85,8 +93,9 @@ class Lowering {
     };
   }
 
-  #addBuffer(node: Spec, kind: BufferSpec["kind"]): number {
-    return this.#buffers.push({ kind, dtype: node.dtype, size: sizeOf(node.shape), offset: 0 }) - 1;
+  #addBuffer(node: Node, kind: BufferSpec["kind"], spec: Spec = node): number {
+    this.nodes.push(node);
+    return this.#buffers.push({ kind, dtype: spec.dtype, size: sizeOf(spec.shape), offset: 0 }) - 1;
   }
 
   /** The buffer that holds a node's value, made when it is first asked for. */
@@ -353,7 +362,7 @@ class Lowering {
   /** The buffer of a result of a node with several: that of its pick, or one that nothing reads. */
   #resultBuffer(root: Node, index: number, spec: Spec): number {
     const pick = this.#picks.get(root)?.get(index);
-    return pick === undefined ? this.#addBuffer(spec, "temporary") : this.#bufferFor(pick);
+    return pick === undefined ? this.#addBuffer(root, "temporary", spec) : this.#bufferFor(pick);
   }
 
   #lowerIndexing(root: Node): void {

@@ -10,6 +10,11 @@ import { Tensor } from "../tensor/tensor.js";
 import { expand } from "./expand.js";
 import { lower } from "./lower.js";
 
+/** What a program computes of a graph: each output once, and none that is an input. */
+export function programGraph(graph: Graph): Graph {
+  return { ...graph, outputs: [...new Set(graph.outputs)].filter((node) => node.op !== "input") };
+}
+
 /** A graph compiled for a backend. Outputs that are inputs are passed on and not copied: tensors are immutable. */
 export class Program {
   readonly #graph: Graph;
@@ -19,9 +24,9 @@ export class Program {
   constructor(traced: Graph, backend: Backend) {
     const graph = expand(traced);
     this.#graph = graph;
-    this.#computed = [...new Set(graph.outputs)].filter((node) => node.op !== "input");
-    if (this.#computed.length > 0)
-      this.#executable = backend.compile(lower({ ...graph, outputs: this.#computed }));
+    const program = programGraph(graph);
+    this.#computed = program.outputs;
+    if (this.#computed.length > 0) this.#executable = backend.compile(lower(program));
   }
 
   /**

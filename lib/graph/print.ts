@@ -35,6 +35,11 @@ export function printGraph(graph: Graph): string {
   return [...lines, `output  ${graph.outputs.map(name).join(" ")}`].join("\n");
 }
 
+/** The names that the printed graph gives to its values. */
+export function valueNames(graph: Graph): Map<Node, string> {
+  return new Map(numbered(graph).nodes.map((node, i) => [node, `%${i}`]));
+}
+
 /**
  * A text that is equal for graphs that compute the same by the same steps: the key of the compile cache. The graph's
  * calls must have been expanded.
