@@ -946,8 +946,8 @@ t.test("inputs that do not fit are errors that say what was given", async (t) =>
   t.throws(() => executable.run([detached]), { name: "BackendError", message });
   await t.rejects(executable.runAsync([detached]), { name: "BackendError", message });
   t.throws(() => executable.loop([detached], 0), { name: "BackendError", message });
-  t.throws(() => executable.run([new Float64Array(12)]), { message: /got float64 of 12$/ });
-  t.throws(() => executable.run([new Int16Array(12) as never]), { message: /got Int16Array of 12$/ });
+  t.throws(() => executable.run([new Float64Array(12)]), { message: /got float64 of 12\b/ });
+  t.throws(() => executable.run([new Int16Array(12) as never]), { message: /got Int16Array of 12\b/ });
   t.throws(() => executable.run([]), { message: "expected 1 inputs, got 0" });
 });
 

@@ -244,8 +244,10 @@ async function translatedAsync<T>(call: () => Promise<T>): Promise<T> {
 function translation(cause: unknown): BackendError {
   if (cause instanceof BackendError) return cause;
   // The addon says at the end of the message at which site an index is out of range.
-  const [, problem, site] = /^(index .*) at site (\d+)$/.exec(message(cause)) ?? [];
-  if (problem !== undefined) return new IndexOutOfRange(problem, Number(site));
+  const [, problem, site] =
+    /^(index -?\d+ is out of range for an axis of size \d+)(?: at site (\d+))?$/.exec(message(cause)) ?? [];
+  if (problem !== undefined)
+    return new IndexOutOfRange(problem, site === undefined ? undefined : Number(site));
   return new BackendError(message(cause), { cause });
 }
 
