@@ -40,14 +40,20 @@ const unnamed = /^(node:|internal\/|<|eval at |native)/;
 
 function stackLines(limit: number): string[] {
   try {
-    const usual = Error.stackTraceLimit;
-    Error.stackTraceLimit = limit;
-    const { stack } = new Error();
-    Error.stackTraceLimit = usual;
-    return `${stack}`.split("\n");
+    return `${capture(limit).stack}`.split("\n");
   } catch {
     // Frozen intrinsics, or a prepareStackTrace that throws: an error is told without its place then.
     return [];
+  }
+}
+
+function capture(limit: number): Error {
+  const usual = Error.stackTraceLimit;
+  Error.stackTraceLimit = limit;
+  try {
+    return new Error();
+  } finally {
+    Error.stackTraceLimit = usual;
   }
 }
 

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import * as fx from "fluxion";
 import ndarray from "ndarray";
 import t, { type Test } from "tap";
@@ -545,4 +546,174 @@ t.test("backends, jit and trees name what was given", async (t) => {
   const loop: unknown[] = [];
   loop.push(loop);
   refuse(t, [[() => fx.tree.leaves(loop), "ValueError", "tree", "200"]]);
+});
+
+// ---- Where in the user's code.
+
+const file = "test/errors.test.ts";
+const source = readFileSync(file, "utf8").split("\n");
+
+/** The place that a message must end with: the line of this file that has the comment "at <marker>". */
+function placeOf(marker: string): RegExp {
+  const lines = source.flatMap((line, i) => (line.endsWith(`// at ${marker}`) ? [i + 1] : []));
+  if (lines.length !== 1) throw new Error(`${lines.length} lines are marked "${marker}"`);
+  return new RegExp(` \\(at ${file}:${lines[0]}:\\d+\\)$`);
+}
+
+function failsAt(t: Test, marker: string, call: () => unknown): void {
+  try {
+    call();
+    t.fail(`${marker}: nothing was thrown`);
+  } catch (error) {
+    if (!(error instanceof fx.FluxionError)) throw error;
+    t.match(error.message, placeOf(marker), marker);
+    t.equal(error.message, `${error.problem} (at ${error.location})`);
+    t.match(error.stack, error.message);
+  }
+}
+
+async function rejectsAt(t: Test, marker: string, promise: Promise<unknown>): Promise<void> {
+  await t.rejects(promise, { message: placeOf(marker) }, marker);
+}
+
+const narrow = f([2, 3]);
+const wide = f([5]);
+
+onEach("an error names the line of the call that failed", async (t) => {
+  failsAt(t, "an eager call", () => {
+    fx.exp(narrow);
+    fx.add(narrow, wide); // at an eager call
+  });
+  failsAt(t, "a method", () => {
+    narrow.mul(2).add(wide); // at a method
+  });
+  const helper = (x: fx.Tensor) => x.matmul(wide); // at a nested function
+  const outer = (x: fx.Tensor) => helper(fx.exp(x)).sum();
+  failsAt(t, "a nested function", () => outer(narrow));
+  failsAt(t, "a nested function", () => fx.jit(outer)(narrow));
+  failsAt(t, "a nested function", () => fx.grad(outer)(narrow));
+  failsAt(t, "a nested function", () => fx.vjp(outer, narrow));
+  failsAt(t, "a nested function", () => fx.jvp(outer, [narrow], [narrow]));
+  failsAt(t, "a nested function", () => fx.inspect(fx.jit(fx.grad(outer)), narrow));
+  failsAt(t, "the call of a gradient", () => {
+    const gradient = fx.grad((x: fx.Tensor) => x.mul(2));
+    gradient(narrow); // at the call of a gradient
+  });
+  failsAt(t, "a pullback", () => {
+    const [, pullback] = fx.vjp((x: fx.Tensor) => fx.exp(x), narrow);
+    pullback(wide); // at a pullback
+  });
+  failsAt(t, "a module", () => {
+    const layer = fx.nn.mlp({ sizes: [4, 8, 1] });
+    layer.apply(layer.init(fx.random.key(0)), wide); // at a module
+  });
+  failsAt(
+    t,
+    "making a tensor",
+    () => fx.tensor([[1, 2], [3]]), // at making a tensor
+  );
+});
+
+t.test("an error names the user's line however deep in the library it arises", async (t) => {
+  const field = {
+    kind: "velocity" as const,
+    dim: 2,
+    init: () => f([2, 3]),
+    apply: (params: fx.Tensor, z: fx.Tensor) => fx.matmul(params, z), // at a field inside of a trainer
+  };
+  const trainer = new fx.Trainer({
+    model: field,
+    objective: fx.flow.flowMatching(),
+    data: fx.data.checkerboard(),
+    optimizer: fx.optim.sgd({ learningRate: 1 }),
+    batchSize: 8,
+  });
+  const limit = Error.stackTraceLimit;
+  for (const small of [limit, 1, 0]) {
+    Error.stackTraceLimit = small;
+    try {
+      await rejectsAt(t, "a field inside of a trainer", trainer.fit({ steps: 1 }));
+      t.equal(Error.stackTraceLimit, small, "the limit stays");
+    } finally {
+      Error.stackTraceLimit = limit;
+    }
+  }
+  let tree: unknown = narrow;
+  for (let i = 0; i < 250; i++) tree = [tree];
+  failsAt(t, "a deep tree", () => {
+    fx.tree.leaves(tree as never); // at a deep tree
+  });
+});
+
+onEach("an index out of range names the line that took it", async (t) => {
+  const x = f([3, 2]);
+  const good = i([2]).add(1);
+  const bad = i([2]).add(7);
+  failsAt(t, "take at once", () => {
+    fx.take(x, good);
+    fx.take(x, bad); // at take at once
+  });
+  failsAt(t, "take at once, again", () => x.take(bad)); // at take at once, again
+  const first = (x: fx.Tensor, k: fx.Tensor) => x.take(k).sum(); // at take in a function
+  const second = (x: fx.Tensor, k: fx.Tensor) => x.take(k).sum(); // at take in another function
+  // The first call of each makes a program, which the others find in the cache.
+  for (const k of [good, bad]) {
+    for (const [marker, g] of [
+      ["take in a function", first],
+      ["take in another function", second],
+    ] as const) {
+      const jitted = fx.jit(g);
+      const calls: [string, () => unknown][] = [
+        ["jit", () => jitted(x, k)],
+        ["grad", () => fx.grad(g)(x, k)],
+        ["jit of grad", () => fx.jit(fx.grad(g))(x, k)],
+        ["jvp", () => fx.jvp((y: fx.Tensor) => g(y, k), [x], [x])],
+        ["grad of grad", () => fx.grad((y: fx.Tensor) => fx.grad(g)(y.square(), k).sum())(x)],
+      ];
+      for (const [how, call] of calls) {
+        if (k === good) t.doesNotThrow(call, how);
+        else failsAt(t, marker, call);
+      }
+      jitted(x, good);
+      if (k === bad) await rejectsAt(t, marker, jitted.async(x, k));
+    }
+  }
+});
+
+onEach("what a pullback gathers and scatters stands where the function took it", async (t) => {
+  const x = f([3]);
+  // The indices of the pullback's scatter are captured, and change between the two runs.
+  const data = Int32Array.of(0, 1);
+  const k = fx.tensor(ndarray(data, [2]));
+  const [, pullback] = fx.vjp((y: fx.Tensor) => y.take(k), x); // at a pullback's take
+  pullback(f([2]));
+  data[1] = 9;
+  failsAt(t, "a pullback's take", () => pullback(f([2])));
+  data[1] = 1;
+  const [, apply] = fx.linearize((y: fx.Tensor) => y.take(k), x); // at a linear program's take
+  apply(x);
+  data[1] = 9;
+  failsAt(t, "a linear program's take", () => apply(x));
+});
+
+onEach("a loop off the main thread names the line, too", async (t) => {
+  const table = f([4, 2]);
+  const trainer = new fx.Trainer({
+    model: fx.models.velocityMlp({ dim: 2, hidden: 8, layers: 1 }),
+    objective: fx.flow.flowMatching(),
+    data: {
+      name: "rows",
+      dim: 2,
+      sample: (_key, n) => table.take(fx.arange(n)), // at data in a loop
+    },
+    optimizer: fx.optim.sgd({ learningRate: 0.1 }),
+    batchSize: 8,
+  });
+  await rejectsAt(t, "data in a loop", trainer.fit({ steps: 2 }));
+  trainer.dispose();
+});
+
+t.test("the reason why a backend is missing is without a line", async (t) => {
+  const { reason } = fx.backends().find(({ name }) => name === "cuda")!;
+  t.notMatch(reason, / \(at /);
 });
