@@ -12,16 +12,25 @@ export interface FluxionErrorOptions extends ErrorOptions {
  */
 export class FluxionError extends Error {
   override name = "FluxionError";
-  /** The message without the location. */
-  readonly problem: string;
-  /** "file:line:column", the file relative to the current directory when it lies in it; undefined when not known. */
-  readonly location: string | undefined;
+  // Private, so that an error that is printed does not show them beside its message, which holds both.
+  readonly #problem: string;
+  readonly #location: string | undefined;
 
   constructor(problem: string, options: FluxionErrorOptions = {}) {
     const location = options.location ?? userLocation();
     super(location === undefined ? problem : `${problem} (at ${location})`, options);
-    this.problem = problem;
-    this.location = location;
+    this.#problem = problem;
+    this.#location = location;
+  }
+
+  /** The message without the location. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  /** "file:line:column", the file relative to the current directory when it lies in it; undefined when not known. */
+  get location(): string | undefined {
+    return this.#location;
   }
 }
 

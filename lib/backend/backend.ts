@@ -15,11 +15,15 @@ export interface Backend {
 
 /** What a run fails with when an index is out of range: `site` is that of the gather or scatter, when it has one. */
 export class IndexOutOfRange extends BackendError {
-  readonly site: number | undefined;
+  readonly #site: number | undefined;
 
   constructor(problem: string, site: number | undefined) {
     super(problem);
-    this.site = site;
+    this.#site = site;
+  }
+
+  get site(): number | undefined {
+    return this.#site;
   }
 }
 
