@@ -9,32 +9,32 @@ export function userLocation(): string | undefined {
   return userFrame(16) ?? userFrame(1000, true);
 }
 
-interface Frame {
-  readonly file: string;
-  /** line:column */
-  readonly position: string;
-}
-
 /** The user's frame among so many; with `packages`, else the first one of another package. */
 function userFrame(limit: number, packages = false): string | undefined {
-  let library: string | undefined;
+  // As stacks write it, and as a path.
+  let folder: string | undefined;
+  let library = "";
   let foreign: string | undefined;
   for (const line of stackLines(limit)) {
+    if (folder !== undefined && line.includes(folder)) continue;
     const frame = frameOf(line);
     if (frame === undefined || unnamed.test(frame.file)) continue;
-    // The first frame is this module's own: it shows the library's folder as stacks name it, source maps or not.
-    library ??= ownModule.test(frame.file)
-      ? frame.file.slice(0, frame.file.lastIndexOf("/") + 1)
-      : frame.file;
-    if (frame.file.startsWith(library)) continue;
-    const place = `${shown(frame.file)}:${frame.position}`;
-    if (!frame.file.includes("/node_modules/")) return place;
+    if (folder === undefined) {
+      // The first frame is this module's own: it shows the library's folder, with source maps or without.
+      folder = frame.file.replace(ownModule, "");
+      library = plainPath(folder);
+      continue;
+    }
+    const file = plainPath(frame.file);
+    if (file.startsWith(library)) continue;
+    const place = `${shown(file)}:${frame.position}`;
+    if (!file.includes("/node_modules/")) return place;
     foreign ??= place;
   }
   return packages ? foreign : undefined;
 }
 
-const ownModule = /(^|\/)location\.[jt]s$/;
+const ownModule = /(?<=[\\/])location\.[jt]s(\?.*)?$/;
 /** The engine's own code, and generated code, whose positions say nothing. */
 const unnamed = /^(node:|internal\/|<|eval at |native)/;
 
@@ -64,10 +64,16 @@ const forms = [
   /^[^@]*@(.+):(\d+:\d+)$/,
 ];
 
+interface Frame {
+  readonly file: string;
+  /** line:column */
+  readonly position: string;
+}
+
 function frameOf(line: string): Frame | undefined {
   for (const form of forms) {
     const found = form.exec(line);
-    if (found) return { file: plainPath(found[1]!), position: found[2]! };
+    if (found) return { file: found[1]!, position: found[2]! };
   }
   return undefined;
 }

@@ -10,7 +10,7 @@ import {
   type Work,
   wholeRegion,
 } from "./cost.js";
-import type { Expression, ReduceStep, StripPart, StrippedPlan } from "./plan.js";
+import type { Expression, ReduceStep, StrippedPlan } from "./plan.js";
 import { biasOf, expressionWords, movementWord, sizes } from "./wording.js";
 
 type AnyStep = StrippedPlan["steps"][number];
@@ -63,7 +63,16 @@ interface Row<S> {
   describe(step: S): string;
   work(step: S): Work;
   traffic(step: S): Traffic;
+  /** Of a kind that is made of others: these, each with what the whole says of it, and the memory that they share. */
+  inside?(step: S): Inside;
 }
+
+interface Inside {
+  readonly parts: readonly { readonly step: AnyStep; readonly note: string }[];
+  readonly localBytes: number;
+}
+
+const alone: Inside = { parts: [], localBytes: 0 };
 
 const loads = ({ instructions }: Expression, shape: Shape): Region[] =>
   instructions.flatMap((i) => (i.op === "load" ? [regionOf(i.view, shape)] : []));
@@ -186,19 +195,14 @@ const rows: { readonly [K in AnyStep["kind"]]: Row<StepOf<K>> } = {
       const { flops, transcendentals } = sumOfWork(plan.steps.map((step) => rowOf(step).work(step)));
       return { flops: flops * length, transcendentals: transcendentals * length };
     },
-    // What it takes and gives; the kernels inside count for what each turn moves.
-    traffic: ({ plan, length, consts, inits, carries, xs, ys }) => {
-      const region = (turns: number) => (buffer: number, i: number, first: readonly number[]) =>
-        wholeRegion(buffer, [turns, plan.buffers[first[i]!]!.size]);
-      const inputs = [...consts, ...inits, ...xs];
-      const results = [...carries, ...ys];
-      return {
-        reads: inputs.map((buffer, i) =>
-          region(i < inputs.length - xs.length ? 1 : length)(buffer, i, plan.inputs),
-        ),
-        writes: results.map((buffer, i) => region(i < carries.length ? 1 : length)(buffer, i, plan.outputs)),
-      };
-    },
+    // Only what it writes is told by this; its traffic is that of its turns.
+    traffic: ({ plan, length, carries, ys }) => ({
+      reads: [],
+      writes: [...carries, ...ys].map((buffer, i) => {
+        const { size } = plan.buffers[plan.outputs[i]!]!;
+        return wholeRegion(buffer, i < carries.length ? [size] : [length, size]);
+      }),
+    }),
   },
   strip: {
     describe: ({ rows, block, parts }) => `strip of ${rows} rows, ${block} at a time: ${parts.length} parts`,
@@ -210,6 +214,10 @@ const rows: { readonly [K in AnyStep["kind"]]: Row<StepOf<K>> } = {
       const made = new Set(writes.map(({ buffer }) => buffer));
       return { reads: all.flatMap(({ reads }) => reads).filter(({ buffer }) => !made.has(buffer)), writes };
     },
+    inside: ({ parts, localBytes }) => ({
+      parts: parts.map(({ step, role }) => ({ step, note: role === "sum" ? ", summed over the rows" : "" })),
+      localBytes,
+    }),
   },
 };
 
@@ -220,35 +228,30 @@ export function kernelsOf(
   { steps, buffers }: StrippedPlan,
   valueOf: (buffer: number) => NamedValue | undefined,
 ): Kernel[] {
-  const kernel = (step: AnyStep, role?: StripPart["role"]): Kernel => {
+  const kernel = (step: AnyStep, isPart: boolean, note: string): Kernel => {
     const row = rowOf(step);
+    const { parts, localBytes } = row.inside?.(step) ?? alone;
     const { reads, writes } = row.traffic(step);
     const outside = (regions: readonly Region[]) =>
-      role ? regions : regions.filter(({ buffer }) => buffers[buffer]!.kind !== "local");
+      isPart ? regions : regions.filter(({ buffer }) => buffers[buffer]!.kind !== "local");
     const written = outside(writes);
     const temporaries = new Set(
       written.map(({ buffer }) => buffer).filter((buffer) => buffers[buffer]!.kind === "temporary"),
     );
-    const inner = innerKernels(step);
     const location = "site" in step ? valueOf(step.output)?.location : undefined;
     return {
       kind: step.kind,
-      description: `${row.describe(step)}${role === "sum" ? ", summed over the rows" : ""}`,
+      description: `${row.describe(step)}${note}`,
       outputs: written.map(({ buffer, shape, size }) => output(buffer, shape, size)),
       ...(location === undefined ? {} : { location }),
       ...row.work(step),
-      bytesRead:
-        step.kind === "loop" ? step.length * total(inner, "bytesRead") : bytesOf(outside(reads), buffers),
-      bytesWritten:
-        step.kind === "loop" ? step.length * total(inner, "bytesWritten") : bytesOf(written, buffers),
+      bytesRead: bytesOf(outside(reads), buffers),
+      bytesWritten: bytesOf(written, buffers),
       temporaryBytes: [...temporaries].reduce((sum, buffer) => sum + bufferBytes(buffers[buffer]!), 0),
-      localBytes: localBytes(step, inner),
-      parts: inner,
+      localBytes,
+      parts: parts.map((part) => kernel(part.step, true, part.note)),
+      ...(step.kind === "loop" ? turns(step) : {}),
     };
-  };
-  const innerKernels = (step: AnyStep): Kernel[] => {
-    if (step.kind === "strip") return step.parts.map((part) => kernel(part.step, part.role));
-    return step.kind === "loop" ? kernelsOf(step.plan, () => undefined) : [];
   };
   const output = (buffer: number, shape: Shape, size: number): KernelOutput => {
     const { dtype } = buffers[buffer]!;
@@ -258,16 +261,21 @@ export function kernelsOf(
     const whole = value.shape.reduce((product, n) => product * n, 1) === size;
     return { dtype, shape: whole ? value.shape : shape, value: value.name };
   };
-  return steps.map((step) => kernel(step));
+  return steps.map((step) => kernel(step, false, ""));
 }
 
-const total = (kernels: readonly Kernel[], of: "bytesRead" | "bytesWritten"): number =>
-  kernels.reduce((sum, kernel) => sum + kernel[of], 0);
-
-function localBytes(step: AnyStep, inner: readonly Kernel[]): number {
-  if (step.kind === "strip") return step.localBytes;
-  if (step.kind !== "loop") return 0;
-  return step.plan.arenaBytes + inner.reduce((most, kernel) => Math.max(most, kernel.localBytes), 0);
+/** Of a loop: the kernels of one turn, the traffic of all turns, and the memory of one. */
+function turns({ plan, length }: StepOf<"loop">): Partial<Kernel> {
+  const parts = kernelsOf(plan, () => undefined);
+  const total = (of: "bytesRead" | "bytesWritten") =>
+    length * parts.reduce((sum, kernel) => sum + kernel[of], 0);
+  const inner = parts.reduce((most, kernel) => Math.max(most, kernel.localBytes), 0);
+  return {
+    parts,
+    bytesRead: total("bytesRead"),
+    bytesWritten: total("bytesWritten"),
+    localBytes: plan.arenaBytes + inner,
+  };
 }
 
 export function bufferBytes({ dtype, size }: { readonly dtype: DType; readonly size: number }): number {
