@@ -35,6 +35,7 @@ export function simplify(
     case "add":
       if (b === 0) return x;
       if (a === 0) return y;
+      if (x!.op === "pad" && y!.op === "pad") return joined(x as Node<"pad">, y as Node<"pad">, record);
       break;
     case "sub":
       if (b === 0) return x;
@@ -97,9 +98,15 @@ export function simplify(
     case "flip":
       if ((attributes as Attributes["flip"]).axes.length === 0 || a !== undefined) return x;
       break;
-    case "concat":
+    case "concat": {
       if (inputs.length === 1) return x;
+      const { axis } = attributes as Attributes["concat"];
+      const inner = (node: Node) =>
+        node.op === "concat" && (node.attrs as Attributes["concat"]).axis === axis ? node.inputs : [node];
+      const flat = inputs.flatMap(inner);
+      if (flat.length > inputs.length) return record("concat", flat, attributes);
       break;
+    }
     case "reduceSum": {
       const { axes } = attributes as Attributes["reduceSum"];
       if (axes.length === 0) return x;
@@ -120,6 +127,24 @@ export function simplify(
   if (fold !== undefined && a !== undefined && b !== undefined && isFloat(x!.dtype))
     return constant(x!, fold(a, b), record);
   return undefined;
+}
+
+/**
+ * The sum of two padded arrays that lie one behind the other along an axis, as what a slice and its neighbour get back
+ * in reverse mode: joined, then padded. Undefined where they do not lie so.
+ */
+function joined(x: Node<"pad">, y: Node<"pad">, record: Record): Node | undefined {
+  const size = (node: Node, axis: number) => node.inputs[0]!.shape[axis]!;
+  const differ = x.shape
+    .map((_, axis) => axis)
+    .filter((axis) => x.attrs.before[axis] !== y.attrs.before[axis] || size(x, axis) !== size(y, axis));
+  const [axis] = differ;
+  if (differ.length !== 1 || axis === undefined) return undefined;
+  const [first, second] = x.attrs.before[axis]! < y.attrs.before[axis]! ? [x, y] : [y, x];
+  if (first.attrs.before[axis]! + size(first, axis) !== second.attrs.before[axis]) return undefined;
+  const both = record("concat", [first.inputs[0]!, second.inputs[0]!], { axis });
+  const after = second.attrs.after.map((n, i) => (i === axis ? n : first.attrs.after[i]!));
+  return record("pad", [both], { before: first.attrs.before, after });
 }
 
 function constant(like: Node, value: number, record: Record): Node {
