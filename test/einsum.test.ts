@@ -144,7 +144,7 @@ t.test("a contraction is one product, over views of its operands", async (t) => 
 
 t.test("the pair with the smallest result comes first", async (t) => {
   // x [100, 2], y [2, 100], z [100]: y z first costs 200 multiplications, x y 20,000.
-  const { plan } = fx.trace(
+  const { plan } = fx.inspect(
     (x: T, y: T, z: T) => fx.einsum("ij,jk,k->i", x, y, z),
     fx.ones([100, 2]),
     fx.ones([2, 100]),

@@ -1,10 +1,10 @@
+import { scan } from "../autodiff/index.js";
 import { type Jitted, jit } from "../compile/jit.js";
 import { ValueError } from "../errors.js";
 import { isTracing } from "../graph/trace.js";
 import type { AverageVelocityField, Condition, Field, FieldKind, VelocityField } from "../models/index.js";
-import { broadcastTo, full, stack } from "../ops/index.js";
+import { broadcastTo, concat, expandDims, tensor } from "../ops/index.js";
 import { checkFlag, checkOptions, describe } from "../options.js";
-import type { DType } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import {
   checkBatch,
@@ -41,7 +41,7 @@ export type Sampled<Options> = Options extends { readonly trajectory: true } ? T
 
 /**
  * Draws samples: carries noise [n, ...dim] along the field, from the noise end of time to the data end, by the
- * sampler's steps. The step is compiled once for each field and kind of sampler, with the times as its arguments.
+ * sampler's steps. All steps are one program, a loop, compiled once for each field, kind of sampler and number of steps.
  *
  * Gives the samples, like the noise; with `trajectory: true` a `Trajectory`.
  *
@@ -77,14 +77,8 @@ export function sample(
   options: SampleOptions = {},
 ): Tensor | Trajectory {
   const times = checkedTimes("sample", field, noise, sampler, options);
-  const step = isTracing() ? stepOf(field, sampler.step) : compiledStep(field, sampler.step);
-  const states = [noise];
-  for (let i = 1; i < times.length; i++) {
-    const [from, to] = scalars(noise.dtype, times[i - 1]!, times[i]!);
-    states.push(step(params, states.at(-1)!, from, to, options.condition));
-    if (options.trajectory !== true) states.shift();
-  }
-  return finished(states, times, options);
+  const way = isTracing() ? wayOf(field, sampler.step) : compiledWay(field, sampler.step);
+  return finished(way(...inputs(params, noise, times, options)), noise, times);
 }
 
 /** `sample`, computed off the main thread: the event loop stays free. The same arguments, results and errors. */
@@ -117,14 +111,8 @@ export async function sampleAsync(
   options: SampleOptions = {},
 ): Promise<Tensor | Trajectory> {
   const times = checkedTimes("sampleAsync", field, noise, sampler, options);
-  const step = compiledStep(field, sampler.step);
-  const states = [noise];
-  for (let i = 1; i < times.length; i++) {
-    const [from, to] = scalars(noise.dtype, times[i - 1]!, times[i]!);
-    states.push(await step.async(params, states.at(-1)!, from, to, options.condition));
-    if (options.trajectory !== true) states.shift();
-  }
-  return finished(states, times, options);
+  const way = compiledWay(field, sampler.step);
+  return finished(await way.async(...inputs(params, noise, times, options)), noise, times);
 }
 
 /** Checks everything, and gives the times in the order in which they are passed. */
@@ -150,43 +138,59 @@ function checkedTimes(
   return orientation === "data-to-noise" ? [...sampler.times].reverse() : sampler.times;
 }
 
-const scalars = (dtype: DType, from: number, to: number): [Tensor, Tensor] => [
-  full([], from, { dtype }),
-  full([], to, { dtype }),
-];
+/** From noise, times [steps] at which steps begin and end, and so on, to the last state and, if kept, all after the first. */
+type Way = (
+  params: unknown,
+  noise: Tensor,
+  ends: { readonly from: Tensor; readonly to: Tensor },
+  condition: Condition | undefined,
+  keep: boolean,
+) => { final: Tensor; states: Tensor | undefined };
 
-function finished(
-  states: readonly Tensor[],
+function inputs(
+  params: unknown,
+  noise: Tensor,
   times: readonly number[],
-  options: SampleOptions,
-): Tensor | Trajectory {
-  const final = states.at(-1)!;
-  return options.trajectory === true ? { final, trajectory: stack(states, 0), times: [...times] } : final;
+  { condition, trajectory = false }: SampleOptions,
+): Parameters<Way> {
+  const { dtype } = noise;
+  const ends = { from: tensor(times.slice(0, -1), { dtype }), to: tensor(times.slice(1), { dtype }) };
+  return [params, noise, ends, condition, trajectory];
 }
 
-type Step = (
-  params: unknown,
-  z: Tensor,
-  from: Tensor,
-  to: Tensor,
-  condition: Condition | undefined,
-) => Tensor;
+function finished(
+  { final, states }: ReturnType<Way>,
+  noise: Tensor,
+  times: readonly number[],
+): Tensor | Trajectory {
+  if (states === undefined) return final;
+  return { final, trajectory: concat([expandDims(noise, 0), states], 0), times: [...times] };
+}
 
-/** The step with the times as scalars. */
-function stepOf(field: Field, step: SamplerStep<never>): Step {
-  return (params, z, from, to, condition) => {
-    const column = (time: Tensor) => broadcastTo(time, [z.shape[0]!, 1]);
-    return checkOutput("sample", step(field as never, params, z, column(from), column(to), condition), z);
+/** All the steps as one loop. */
+function wayOf(field: Field, step: SamplerStep<never>): Way {
+  return (params, noise, ends, condition, keep) => {
+    const [final, states] = scan(
+      (z: Tensor, { from, to }: typeof ends) => {
+        const column = (time: Tensor) => broadcastTo(time, [z.shape[0]!, 1]);
+        const next = step(field as never, params, z, column(from), column(to), condition);
+        checkOutput("sample", next, z);
+        return [next, keep ? next : undefined] as const;
+      },
+      noise,
+      ends,
+    );
+    return { final, states };
   };
 }
 
-const compiled = new WeakMap<Field, WeakMap<SamplerStep<never>, Jitted<Step>>>();
+const compiled = new WeakMap<Field, WeakMap<SamplerStep<never>, Jitted<Way>>>();
 
-/** The step as a compiled program, kept for as long as the field lives. */
-function compiledStep(field: Field, step: SamplerStep<never>): Jitted<Step> {
-  let steps = compiled.get(field);
-  if (steps === undefined) compiled.set(field, (steps = new WeakMap()));
-  let program = steps.get(step);
-  if (program === undefined) steps.set(step, (program = jit(stepOf(field, step))));
+/** The way as a compiled program, kept for as long as the field lives. */
+function compiledWay(field: Field, step: SamplerStep<never>): Jitted<Way> {
+  let ways = compiled.get(field);
+  if (ways === undefined) compiled.set(field, (ways = new WeakMap()));
+  let program = ways.get(step);
+  if (program === undefined) ways.set(step, (program = jit(wayOf(field, step))));
   return program;
 }
