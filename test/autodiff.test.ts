@@ -1,12 +1,13 @@
 import * as fx from "fluxion";
 import t, { type Test } from "tap";
-import type { PrimitiveName } from "#lib/graph/primitives.js";
+import { type PrimitiveName, severalResults } from "#lib/graph/primitives.js";
 import { operation } from "#lib/ops/operation.js";
 import * as raw from "#lib/ops/raw.js";
 import { rules } from "#lib/ops/rules.js";
 
 type T = fx.Tensor;
 type F = (...x: T[]) => fx.tree.Tree;
+type F1 = (x: T) => T;
 
 const cpu = fx.backends().find((b) => b.name === "cpu")!;
 if (!cpu.available) t.comment(`only typescript is tested: ${cpu.reason}`);
@@ -156,9 +157,51 @@ const cases: { readonly [P in PrimitiveName]: readonly Case[] | "none" } = {
     { f: (x) => fx.sin(fx.cumsum(x!, 0, { reverse: true })), args: [spread([4, 2])] },
     { f: (x, y) => fx.mul(fx.cumsum(x!), fx.reshape(y!, [6])), args: [x, y] },
   ],
+  attention: [
+    {
+      f: (q, k, v) => fx.attention(q!, k!, v!, { mask: condition, causal: true }),
+      args: [spread([2, 4]), spread([3, 4], -2, 2, 4), spread([3, 2], -2, 2, 7)],
+    },
+  ],
+  barrier: [{ f: operation((x: T) => raw.mul(raw.barrier(raw.sin(x)), x)), args: [x], order: 3 }],
+  pick: [
+    { f: (x) => fx.scan((c: T, s: T) => [fx.mul(c, s), fx.sin(c)], positive, fx.stack([x!, x!])), args: [x] },
+  ],
+  call: [
+    { f: (x) => fx.checkpoint((x: T) => fx.mul(fx.sin(x), x))(x!), args: [x], order: 3 },
+    {
+      f: (x) => fx.customJvp(fx.sin as F1, ([x], [dx]) => [fx.sin(x), fx.mul(dx, fx.cos(x))])(x!),
+      args: [x],
+    },
+    {
+      f: (x) =>
+        fx.customVjp(
+          fx.sin as F1,
+          (x) => [fx.sin(x), x],
+          (x, ct) => [fx.mul(ct, fx.cos(x))],
+        )(x!),
+      args: [x],
+    },
+  ],
+  scan: [
+    {
+      // The three kinds of input: what the body closes over, a carry, slices.
+      f: (w, c, xs) => fx.scan((c: T, x: T) => [fx.sin(fx.add(fx.mul(c, w!), x)), fx.mul(c, x)], c!, xs!),
+      args: [spread([3]), spread([3], -2, 2, 4), spread([4, 3], -2, 2, 7)],
+    },
+    {
+      f: (c, xs) => fx.scan((c: T, x: T) => [fx.mul(fx.sin(c), x), c], c!, xs!, { reverse: true }),
+      args: [spread([2]), spread([3, 2], -2, 2, 7)],
+      order: 3,
+    },
+  ],
 };
 
-const primitives = Object.keys(rules) as PrimitiveName[];
+const primitives: readonly PrimitiveName[] = [
+  ...(Object.keys(rules) as PrimitiveName[]),
+  "pick",
+  ...severalResults,
+];
 
 t.test("every primitive of the rule table has a case here", async (t) => {
   t.same(

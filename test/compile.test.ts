@@ -430,6 +430,48 @@ function touches(step: Step): { reads: Touch[]; writes: Touch[] } {
       const size = step.outer * step.size * step.inner;
       return { reads: [dense(step.input, size)], writes: [dense(step.output, size)] };
     }
+    case "attention": {
+      const { part, batch, n, m, d, e, q, k, v, mask, o, l, directions, outputs } = step;
+      const ofInputs = [
+        [n, d],
+        [m, d],
+        [m, e],
+      ].map((last) => [...batch, ...last]);
+      const ofResults = [
+        [...batch, n, e],
+        [...batch, n],
+      ];
+      const [given, made] = part === "cotangent" ? [ofResults, ofInputs] : [ofInputs, ofResults];
+      const views = [q, k, v, mask, o, l, ...directions];
+      const shapes = [...ofInputs, [...batch, n, m], ...ofResults, ...given];
+      return {
+        reads: views.flatMap((view, i) =>
+          view ? [{ buffer: view.buffer, elements: elementsOf(view, shapes[i]!) }] : [],
+        ),
+        writes: outputs.flatMap((buffer, i) =>
+          buffer === undefined
+            ? []
+            : [
+                dense(
+                  buffer,
+                  made[i]!.reduce((a, b) => a * b, 1),
+                ),
+              ],
+        ),
+      };
+    }
+    case "loop": {
+      const all = (buffer: number, inner: number, turns: number) =>
+        dense(buffer, turns * step.plan.buffers[inner]!.size);
+      const { inputs, outputs } = step.plan;
+      const fixed = [...step.consts, ...step.inits];
+      return {
+        reads: [...fixed, ...step.xs].map((b, i) => all(b, inputs[i]!, i < fixed.length ? 1 : step.length)),
+        writes: [...step.carries, ...step.ys].map((b, i) =>
+          all(b, outputs[i]!, i < step.carries.length ? 1 : step.length),
+        ),
+      };
+    }
   }
 }
 
@@ -461,6 +503,8 @@ function checkPlan({ buffers, steps, inputs, outputs, arenaBytes }: Plan): strin
       wrong.push(`buffer ${i} leaves the arena or is not aligned`);
   });
   steps.forEach((step, number) => {
+    if (step.kind === "loop")
+      wrong.push(...checkPlan(step.plan as Plan).map((what) => `in the loop of step ${number}: ${what}`));
     const { reads, writes } = touches(step);
     for (const { buffer, elements } of [...reads, ...writes])
       if (elements.some((e) => e < 0 || e >= buffers[buffer]!.size))

@@ -473,7 +473,7 @@ const perClass: fx.models.VelocityField<{ table: fx.Tensor }> = {
   kind: "velocity",
   dim: 2,
   init: () => ({ table: fx.zeros([2, 2]) }),
-  apply: ({ table }, _z, _t, condition) => fx.take(table, condition!, 0),
+  apply: ({ table }, _z, _t, condition) => fx.take(table, condition as fx.Tensor, 0),
 };
 
 /** Reads z, the times, and the class. */
