@@ -4,6 +4,7 @@ import { setThreads, threads } from "#lib/backend/cpu.js";
 import { type Graph, liveNodes, type Node } from "#lib/graph/graph.js";
 import { emit, evaluate } from "#lib/graph/trace.js";
 import { rules } from "#lib/ops/rules.js";
+import { difference, eachSeed, sameBits } from "./support/compare.js";
 import { type RandomProgram, randomProgram } from "./support/random-program.js";
 
 type T = fx.Tensor;
@@ -40,24 +41,6 @@ function oneByOne(graph: Graph, inputs: readonly T[]): T[] {
   }
   return graph.outputs.map((node) => values.get(node)!);
 }
-
-/** Where two tensors differ by more than the tolerance, relative to the largest element; "" where they do not. */
-function difference(got: T, want: T, tolerance: number): string {
-  if (got.dtype !== want.dtype || `${got.shape}` !== `${want.shape}`)
-    return `${got.dtype}[${got.shape}], expected ${want.dtype}[${want.shape}]`;
-  const [a, b] = [got.toTypedArray(), want.toTypedArray()];
-  let scale = 1;
-  for (const v of b) if (Number.isFinite(v)) scale = Math.max(scale, Math.abs(v));
-  for (let i = 0; i < b.length; i++)
-    if (!(Object.is(a[i], b[i]) || Math.abs(a[i]! - b[i]!) <= tolerance * scale))
-      return `[${i}] is ${a[i]}, expected ${b[i]}`;
-  return "";
-}
-
-const sameBits = (a: T, b: T) => {
-  const bytes = (x: T) => Buffer.from(x.toTypedArray().buffer);
-  return a.dtype === b.dtype && bytes(a).equals(bytes(b));
-};
 
 const onTypescript = <R>(work: () => R): R => {
   fx.setBackend("typescript");
@@ -108,19 +91,6 @@ function disagreements(program: RandomProgram): string[] {
     );
   }
   return wrong;
-}
-
-/** Runs a check on programs of these seeds and says which ones fail. */
-function eachSeed(first: number, count: number, check: (seed: number) => string[]): string[] {
-  const failures: string[] = [];
-  for (let seed = first; seed < first + count; seed++) {
-    try {
-      failures.push(...check(seed).map((what) => `seed ${seed}: ${what}`));
-    } catch (error) {
-      failures.push(`seed ${seed}: threw ${error instanceof Error ? error.stack : error}`);
-    }
-  }
-  return failures;
 }
 
 const perBatch = 40;

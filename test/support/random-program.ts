@@ -53,6 +53,8 @@ export interface RandomProgram {
   /** Positions of the inputs that are floats. */
   readonly floats: number[];
   readonly f: (...inputs: T[]) => T[];
+  /** Other inputs of the same shapes and dtypes. */
+  readonly draw: (salt: number) => T[];
 }
 
 const scatter = operation((x: T, indices: T, axis: number, size: number) =>
@@ -84,20 +86,9 @@ export function randomProgram(
     dice.chance(0.5) ? "int32" : "uint32",
     dice.chance(0.3) ? "bool" : float,
   ];
-  const inputs = shapes.map((shape, i) => {
-    const dtype = dtypes[i]!;
-    const size = shape.reduce((a, b) => a * b, 1);
-    // Multiples of 1/4 in [-2, 2], so that there are ties and zeros.
-    const draw = () =>
-      dtype === "bool"
-        ? dice.below(2)
-        : dtype === "uint32"
-          ? dice.below(9)
-          : dtype === "int32"
-            ? dice.below(17) - 8
-            : (dice.below(17) - 8) / 4;
-    return fx.tensor(Array.from({ length: size }, draw), { shape, dtype });
-  });
+  const drawn = (dice: Dice) => shapes.map((shape, i) => randomInput(dice, shape, dtypes[i]!));
+  const inputs = drawn(dice);
+  const draw = (salt: number) => drawn(new Dice(seed * 1009 + salt));
   const f = (...xs: T[]): T[] => {
     const own = new Dice(seed + 0x51ed27);
     const values: Known[] = xs.map((x) => ({
@@ -111,7 +102,21 @@ export function randomProgram(
     for (let i = 0; i < 3; i++) outputs.push(own.pick(values).x);
     return outputs;
   };
-  return { seed, inputs, floats: inputs.map((_, i) => i).filter((i) => isFloat(inputs[i]!)), f };
+  return { seed, inputs, floats: inputs.map((_, i) => i).filter((i) => isFloat(inputs[i]!)), f, draw };
+}
+
+/** Multiples of 1/4 in [-2, 2], so that there are ties and zeros; small whole numbers. */
+function randomInput(dice: Dice, shape: readonly number[], dtype: fx.DType): T {
+  const draw = () =>
+    dtype === "bool"
+      ? dice.below(2)
+      : dtype === "uint32"
+        ? dice.below(9)
+        : dtype === "int32"
+          ? dice.below(17) - 8
+          : (dice.below(17) - 8) / 4;
+  const size = shape.reduce((a, b) => a * b, 1);
+  return fx.tensor(Array.from({ length: size }, draw), { shape, dtype });
 }
 
 /** One more value, made of a random operation on earlier ones; none when the operation has nothing to work on. */
