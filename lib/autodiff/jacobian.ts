@@ -1,4 +1,4 @@
-import { ValueError } from "../errors.js";
+import { DTypeError, ValueError } from "../errors.js";
 import type { Graph } from "../graph/graph.js";
 import { evaluate, traceGraph } from "../graph/trace.js";
 import { repeated } from "../ops/batching.js";
@@ -29,7 +29,7 @@ type Rows = (graph: Graph, inputs: readonly Tensor[], active: readonly number[])
  * few inputs and many outputs.
  *
  * @returns a function of the same arguments that gives the tree of f's result with, in place of each tensor y, the
- *   tree of the argument with tensors d y / d x of shape [...y.shape, ...x.shape]
+ *   tree of the argument with tensors d y / d x of shape [...y.shape, ...x.shape] and y's dtype
  * @throws DTypeError when an argument to differentiate by, or a result, is not a float
  */
 export function jacfwd<
@@ -79,7 +79,9 @@ export function jacrev<
         },
         [y],
       );
-      return instances(pull, basis(y)).map((dx) => raw.reshape(dx, [...y.shape, ...dx.shape.slice(1)]));
+      return instances(pull, basis(y)).map((dx) =>
+        raw.cast(raw.reshape(dx, [...y.shape, ...dx.shape.slice(1)]), y.dtype),
+      );
     });
   });
 }
@@ -141,7 +143,7 @@ function jacobian<A extends readonly unknown[], R, O extends JacobianOptions>(
       const traced = traceFunction(where, f as (...args: never[]) => unknown, structure, inputs, false);
       for (const { dtype } of traced.graph.outputs)
         if (!isFloat(dtype))
-          throw new ValueError(
+          throw new DTypeError(
             `${where}: the function gives a tensor of dtype ${dtype}; only floats have derivatives`,
           );
       result = traced.result;
