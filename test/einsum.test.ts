@@ -128,7 +128,7 @@ onEach("einsum of integers wraps, and of empty axes is zero", (t) => {
 
 const kinds = (spec: string, ...shapes: number[][]) =>
   fx
-    .trace((...x: T[]) => fx.einsum(spec, ...x), ...shapes.map((shape) => fx.ones(shape)))
+    .inspect((...x: T[]) => fx.einsum(spec, ...x), ...shapes.map((shape) => fx.ones(shape)))
     .plan.steps.map((step) => step.kind);
 
 t.test("a contraction is one product, over views of its operands", async (t) => {

@@ -23,7 +23,7 @@ function differentiable({ inputs, floats, f }: RandomProgram) {
     return { head: head === undefined ? [] : [head], tail };
   };
   const [first, ...rest] = floats.map((i) => inputs[i]!) as [T, ...T[]];
-  const { graph } = fx.trace(f, ...inputs);
+  const { graph } = fx.inspect(f, ...inputs);
   const single = liveNodes(graph.nodes, graph.outputs).some((node) => node.dtype === "float32");
   return { g, at: { first, rest }, single };
 }

@@ -207,6 +207,29 @@ const cases: { readonly [P in PrimitiveName]: readonly Case[] | "no inputs" } = 
     },
   ],
   argsort: unary("argsort"),
+  cumsum: [
+    { f: prim("cumsum", { axis: 0, reverse: false }), args: [[[3, 2], "float64"]] },
+    { f: prim("cumsum", { axis: 1, reverse: true }), args: [[[2, 3], "int32"]] },
+  ],
+  attention: [
+    {
+      f: (q, k, v, mask) => [fx.attention(q!, k!, v!, { mask: mask! })],
+      args: [
+        [[3, 2], "float64"],
+        [[4, 2], "float64"],
+        [[4, 5], "float64"],
+        [[3, 4], "bool"],
+      ],
+    },
+    {
+      f: (q, k, v) => [fx.attention(q!, k!, v!, { causal: true })],
+      args: [
+        [[2, 3, 2], "float64"],
+        [[2, 3, 2], "float64"],
+        [[2, 3, 1], "float64"],
+      ],
+    },
+  ],
   pick: [
     {
       f: (c, x) => fx.scan((c: T, x: T) => [fx.add(fx.sin(c), x), fx.mul(c, x)], c!, x!),

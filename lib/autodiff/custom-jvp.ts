@@ -10,7 +10,7 @@ import { flatten, type Structure, unflatten } from "../tensor/tree.js";
 import { batchGraph } from "./batch.js";
 import { closed, replayed, specsOf, traceClosed } from "./closed.js";
 import { divide } from "./differentiate.js";
-import { checkFits, traceFunction } from "./function.js";
+import { checkFits, needFunction, needResult, traceFunction } from "./function.js";
 
 /**
  * f with a derivative rule of its own: every transform that differentiates it uses the rule, inside of jit, vmap and
@@ -31,8 +31,8 @@ export function customJvp<A extends readonly unknown[], R>(
   f: (...args: A) => R,
   rule: (primals: [...A], tangents: [...A]) => readonly [R, R],
 ): (...args: A) => R {
-  if (typeof rule !== "function")
-    throw new ValueError(`customJvp: the rule must be a function, got ${typeof rule}`);
+  needFunction("customJvp", "first", f);
+  needFunction("customJvp", "second", rule);
   return (...args: A): R => {
     const { leaves, structure } = flatten(args);
     let result: Structure | undefined;
@@ -47,6 +47,7 @@ export function customJvp<A extends readonly unknown[], R>(
             unflatten(structure, symbols.slice(0, half)),
             unflatten(structure, symbols.slice(half)),
           );
+          needResult("customJvp", given);
           if (!Array.isArray(given) || given.length !== 2)
             throw new ValueError("customJvp: the rule must give [value, tangent]");
           return ["value", "tangent"].flatMap((what, i) =>

@@ -12,7 +12,7 @@ import { batchGraph } from "./batch.js";
 import { closed, replayed, specsOf, traceClosed } from "./closed.js";
 import { batchedOutputs, checkCaptured } from "./custom-jvp.js";
 import { divide, pullBack, pushForward } from "./differentiate.js";
-import { checkFits, traceFunction } from "./function.js";
+import { checkFits, needFunction, needResult, traceFunction } from "./function.js";
 
 /**
  * f with a reverse-mode rule of its own: every transform that differentiates it uses the rule, inside of jit, vmap and
@@ -35,9 +35,9 @@ export function customVjp<A extends readonly unknown[], R, S>(
   forward: (...args: A) => readonly [R, S],
   backward: (residuals: S, cotangent: R) => { readonly [K in keyof A]: A[K] | undefined },
 ): (...args: A) => R {
-  for (const [name, rule] of [["forward", forward] as const, ["backward", backward] as const])
-    if (typeof rule !== "function")
-      throw new ValueError(`customVjp: ${name} must be a function, got ${typeof rule}`);
+  needFunction("customVjp", "first", f);
+  needFunction("customVjp", "second (forward)", forward);
+  needFunction("customVjp", "third (backward)", backward);
   return (...args: A): R => {
     const { leaves, structure } = flatten(args);
     let result: Structure | undefined;
@@ -48,6 +48,7 @@ export function customVjp<A extends readonly unknown[], R, S>(
       let kept: Structure | undefined;
       const first = traceClosed((symbols) => {
         const given = forward(...(unflatten(structure, symbols) as [...A]));
+        needResult("customVjp", given);
         if (!Array.isArray(given) || given.length !== 2)
           throw new ValueError("customVjp: forward must give [value, residuals]");
         const residuals = flatten(given[1]);
@@ -70,6 +71,7 @@ export function customVjp<A extends readonly unknown[], R, S>(
             unflatten(kept!, symbols.slice(0, n)) as S,
             unflatten(traced.result, symbols.slice(n)) as R,
           );
+          needResult("customVjp", cts);
           return cotangentLeaves(cts, args, inputs);
         },
         [...residuals, ...specsOf(body.graph)],

@@ -6,6 +6,20 @@ import { sameShape, show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkSameStructure, flatten, type Structure, unflatten } from "../tensor/tree.js";
 
+/** Checks that what was given at this place of a call is a function. */
+export function needFunction(where: string, place: string, f: unknown): void {
+  if (typeof f !== "function")
+    throw new ValueError(`${where}: expected a function ${place}, got ${f === null ? "null" : typeof f}`);
+}
+
+/** Checks that a traced function gave its result and not a promise of one. */
+export function needResult(where: string, y: unknown): void {
+  if (!(y instanceof Promise)) return;
+  // What it still does with dead symbols is of no interest.
+  y.catch(() => undefined);
+  throw new ValueError(`${where}: the function is async; a traced function gives its result at once`);
+}
+
 /** A function of trees, traced: its graph, whose outputs are the leaves of the result and then of the aux value. */
 export interface TracedFunction {
   readonly graph: Graph;
@@ -21,17 +35,13 @@ export function traceFunction(
   specs: readonly Spec[],
   hasAux: boolean,
 ): TracedFunction {
-  if (typeof f !== "function") throw new ValueError(`${where}: expected a function first, got ${typeof f}`);
+  needFunction(where, "first", f);
   let result: Structure | undefined;
   let aux: Structure | undefined;
   const graph = traceGraph(
     (symbols) => {
       const y = (f as (...args: unknown[]) => unknown)(...unflatten(args, symbols));
-      if (y instanceof Promise) {
-        // What it still does with dead symbols is of no interest.
-        y.catch(() => undefined);
-        throw new ValueError(`${where}: the function is async; a traced function gives its result at once`);
-      }
+      needResult(where, y);
       if (hasAux && !(Array.isArray(y) && y.length === 2))
         throw new ValueError(`${where}: with hasAux the function must give [result, aux]`);
       const main = flatten(hasAux ? (y as unknown[])[0] : y);

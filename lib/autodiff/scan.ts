@@ -5,6 +5,7 @@ import { checkCount } from "../options.js";
 import { sameShape, show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkSameStructure, flatten, type Structure, unflatten } from "../tensor/tree.js";
+import { needFunction, needResult } from "./function.js";
 import { closedBody } from "./scan-rule.js";
 
 export interface ScanOptions {
@@ -34,7 +35,7 @@ export function scan<C, X, Y>(
   xs: X,
   options: ScanOptions = {},
 ): [C, Y] {
-  if (typeof f !== "function") throw new ValueError(`scan: expected a function first, got ${typeof f}`);
+  needFunction("scan", "first", f);
   const carry = flatten(init);
   const slices = flatten(xs);
   const length = lengthOf(slices.leaves, options.length);
@@ -48,6 +49,7 @@ export function scan<C, X, Y>(
         unflatten(carry.structure, symbols.slice(0, n)) as C,
         unflatten(slices.structure, symbols.slice(n)) as X,
       );
+      needResult("scan", given);
       if (!Array.isArray(given) || given.length !== 2)
         throw new ValueError("scan: the function must give [carry, y]; without a y give [carry, []]");
       const next = flatten(given[0]);
@@ -78,6 +80,7 @@ export function scan<C, X, Y>(
 export function forLoop<C>(lower: number, upper: number, body: (i: Tensor, value: C) => C, init: C): C {
   for (const bound of [lower, upper])
     if (bound !== (bound | 0)) throw new ValueError(`forLoop: a bound must be an int32, got ${bound}`);
+  needFunction("forLoop", "third", body);
   const { leaves, structure } = flatten(init);
   const length = Math.max(0, upper - lower);
   const outputs = evaluate(leaves, (inputs) => {
