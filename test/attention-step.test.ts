@@ -305,6 +305,9 @@ for (const part of parts) {
             makeCase(part, dtype, { sizes: size, causal }),
             `${dtype} ${size} ${causal ? "causal" : ""}`,
           );
+    // So many blocks of queries that they are computed some entries at a time.
+    if (part !== "cotangent")
+      check(t, makeCase(part, "float32", { batch: [16], sizes: [400, 110, 3, 3] }), "many blocks");
     t.pass("for all sizes");
   });
 
@@ -368,6 +371,11 @@ for (const part of parts) {
         for (const batch of [[], [2], [40]])
           check(t, makeCase(part, dtype, { batch, sizes }), `${dtype} ${sizes}`);
       check(t, makeCase(part, dtype, { batch: [0, 3] }), `${dtype}, an empty batch`);
+      const countless = planOf(makeCase(part, dtype, { batch: [0], sizes: [0, 0, 2, 3] }));
+      for (const { name } of available)
+        backendOf(name)
+          .compile(changed(countless.plan, { batch: [2 ** 50] }))
+          .run(countless.inputs);
     }
     t.pass("for all that can be empty");
   });
@@ -461,7 +469,7 @@ t.test("the bits are the same for any number of threads", onCpu, async (t) => {
   const backend = backendOf("cpu");
   for (const part of parts) {
     for (const [batch, sizes] of [
-      [[], [700, 600, 16, 16]],
+      [[], [310, 300, 16, 16]],
       [[3], [200, 300, 8, 40]],
       [[40], [20, 30, 8, 8]],
     ] as const) {
@@ -539,8 +547,7 @@ t.test("a plan that breaks the contract is refused", async (t) => {
       t.throws(() => backendOf(name).compile(plan), BackendError, `${name}: ${what}`);
 });
 
-t.test("a plan with one number changed is run or refused, and never crashes", onCpu, async (t) => {
-  const backend = backendOf("cpu");
+t.test("a plan with one number changed is run or refused, and never crashes", async (t) => {
   const strange = [-1, 0, 1, 2, 3, 7, 0.5, 41, 1e6, 2 ** 31, 2 ** 52, 2 ** 53, 1e300, -(2 ** 53), Number.NaN];
   const mask = operand("bool", [2, 4, 5], dense, () => (random() < 0.5 ? 1 : 0));
   const visit = (plan: Plan, node: object, path: readonly string[], run: (changed: Plan) => void) => {
@@ -560,14 +567,16 @@ t.test("a plan with one number changed is run or refused, and never crashes", on
   for (const part of parts) {
     const { plan } = planOf(makeCase(part, "float32", { batch: [2], sizes: [4, 5, 3, 2], mask }));
     visit(plan, plan, [], (other) => {
-      try {
-        const executable = backend.compile(other);
-        if (other.buffers.some((b) => b.size > 1e6)) return;
-        executable.run(other.inputs.map((i) => allocate(other.buffers[i]!.dtype, other.buffers[i]!.size)));
-        ran++;
-      } catch (error) {
-        if (!(error instanceof BackendError)) throw error;
-        refused++;
+      for (const { name } of available) {
+        try {
+          const executable = backendOf(name).compile(other);
+          if (other.buffers.some((b) => b.size > 1e6)) continue;
+          executable.run(other.inputs.map((i) => allocate(other.buffers[i]!.dtype, other.buffers[i]!.size)));
+          ran++;
+        } catch (error) {
+          if (!(error instanceof BackendError)) throw error;
+          refused++;
+        }
       }
     });
   }

@@ -430,36 +430,6 @@ function touches(step: Step): { reads: Touch[]; writes: Touch[] } {
       const size = step.outer * step.size * step.inner;
       return { reads: [dense(step.input, size)], writes: [dense(step.output, size)] };
     }
-    case "attention": {
-      const { part, batch, n, m, d, e, q, k, v, mask, o, l, directions, outputs } = step;
-      const ofInputs = [
-        [n, d],
-        [m, d],
-        [m, e],
-      ].map((last) => [...batch, ...last]);
-      const ofResults = [
-        [...batch, n, e],
-        [...batch, n],
-      ];
-      const [given, made] = part === "cotangent" ? [ofResults, ofInputs] : [ofInputs, ofResults];
-      const views = [q, k, v, mask, o, l, ...directions];
-      const shapes = [...ofInputs, [...batch, n, m], ...ofResults, ...given];
-      return {
-        reads: views.flatMap((view, i) =>
-          view ? [{ buffer: view.buffer, elements: elementsOf(view, shapes[i]!) }] : [],
-        ),
-        writes: outputs.flatMap((buffer, i) =>
-          buffer === undefined
-            ? []
-            : [
-                dense(
-                  buffer,
-                  made[i]!.reduce((a, b) => a * b, 1),
-                ),
-              ],
-        ),
-      };
-    }
     case "loop": {
       const all = (buffer: number, inner: number, turns: number) =>
         dense(buffer, turns * step.plan.buffers[inner]!.size);

@@ -285,7 +285,7 @@ onEach("vmap of every primitive is its results for each instance, stacked", asyn
     const own = cases[name];
     if (own === "no inputs") continue;
     own.forEach(({ f, args, into = (x) => x }, number) => {
-      const one = fx.trace(f, ...args.map(([shape, dtype]) => fx.zeros(shape, { dtype })));
+      const one = fx.inspect(f, ...args.map(([shape, dtype]) => fx.zeros(shape, { dtype })));
       const ranks = Math.min(...one.graph.outputs.map(({ shape }) => shape.length));
       // Every choice of batched and shared inputs, and batches of 3, of 1 and of 0 instances.
       for (let mask = 1; mask < 2 ** args.length; mask++)
@@ -317,7 +317,7 @@ onEach("vmap of every primitive is its results for each instance, stacked", asyn
     const own = cases[name];
     if (own === "no inputs") continue;
     for (const { f, args } of own) {
-      const { graph } = fx.trace(f, ...args.map(([shape, dtype]) => fx.zeros(shape, { dtype })));
+      const { graph } = fx.inspect(f, ...args.map(([shape, dtype]) => fx.zeros(shape, { dtype })));
       const met = graph.nodes.some((node) => node.op === name);
       t.ok(met, `the cases of ${name} meet it`);
     }
@@ -348,7 +348,7 @@ function batchedProgram(seed: number, size: number) {
         ),
   );
   const instances = draws.map((draw) => draw.map((x, k) => (axes[k] === null ? program.inputs[k]! : x)));
-  const { graph } = fx.trace(program.f, ...program.inputs);
+  const { graph } = fx.inspect(program.f, ...program.inputs);
   const tolerance = isSingle(graph.nodes) ? 2e-4 : 1e-9;
   return { ...program, axes, inputs, instances, tolerance };
 }
@@ -626,7 +626,7 @@ t.test("closures over concrete and traced tensors are shared by all instances", 
 });
 
 t.test("what is the same for all instances is computed once", async (t) => {
-  const { plan } = fx.trace(
+  const { plan } = fx.inspect(
     (w: T, x: T) => fx.vmap((x: T) => fx.sum(fx.mul(x, fx.exp(w))))(x),
     fx.ones([4]),
     fx.ones([100, 4]),
@@ -638,7 +638,7 @@ t.test("what is the same for all instances is computed once", async (t) => {
 t.test("one right-hand side for all instances makes one product of all rows", async (t) => {
   const products = (x: T) =>
     fx
-      .trace((x: T, w: T) => fx.vmap((x: T) => fx.gelu(fx.matmul(x, w)))(x), x, fx.ones([4, 5]))
+      .inspect((x: T, w: T) => fx.vmap((x: T) => fx.gelu(fx.matmul(x, w)))(x), x, fx.ones([4, 5]))
       .plan.steps.map((s) => (s.kind === "matmul" ? [...s.batch, s.m] : s.kind));
   t.same(products(fx.ones([10, 4])), [[10]], "vectors: as the layer written for a batch");
   t.same(products(fx.ones([10, 3, 4]))[0], [30], "matrices");

@@ -519,8 +519,9 @@ class Parser {
     a.l = optionalView(l, step.dtype);
     const bool value = a.part == AttentionPart::Value, tangent = a.part == AttentionPart::Tangent;
     if ((a.o.buffer < 0) != value || (a.l.buffer < 0) != value) fail("attention's results are for its derivatives");
-    const std::vector<Shape> given = value ? std::vector<Shape>{} : tangent ? std::vector<Shape>{q, k, v} : std::vector<Shape>{o, l};
-    const std::vector<Shape> made = a.part == AttentionPart::Cotangent ? std::vector<Shape>{q, k, v} : std::vector<Shape>{o, l};
+    const std::vector<Shape> inputs{q, k, v}, results{o, l};
+    const std::vector<Shape> given = value ? std::vector<Shape>{} : tangent ? inputs : results;
+    const std::vector<Shape>& made = a.part == AttentionPart::Cotangent ? inputs : results;
     if (listLength("directions of attention") != static_cast<int64_t>(given.size())) fail("wrong number of directions");
     for (const Shape& of : given) a.directions.push_back(optionalView(of, step.dtype));
     if (listLength("outputs of attention") != static_cast<int64_t>(made.size())) fail("wrong number of outputs");

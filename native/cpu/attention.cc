@@ -25,6 +25,7 @@ QueryBlocks<T>::QueryBlocks(const Step& step, const Kernels& kernels)
     rows_ /= 2;
   }
   blocks_ = ceilDivide(n_, rows_);
+  writes_ = entries_ > 0 && n_ > 0 && ((outputs_[0] >= 0 && e_ > 0) || outputs_[1] >= 0);
   if (mask_.given()) maskAt_ = own_.add(1, kKeys, 1);
 }
 
@@ -32,15 +33,14 @@ template <class T>
 void QueryBlocks<T>::reserve() {
   const double work = static_cast<double>(n_) * static_cast<double>(m_) * static_cast<double>(d_ + e_);
   entryIsTask_ = entries_ > 1 && packed_.bytes() < 4'000'000 && (entries_ >= kManyEntries || work <= 1 << 18);
-  if (!entryIsTask_) group_ = std::clamp<int64_t>(ceilDivide(kTasksAtOnce, std::max<int64_t>(blocks_, 1)), 1, std::max<int64_t>(entries_, 1));
+  group_ = std::min(std::max<int64_t>(entries_, 1), ceilDivide(kTasksAtOnce, std::max<int64_t>(blocks_, 1)));
   slotBytes = own_.bytes() + (entryIsTask_ ? packed_.bytes() : 0);
   sharedBytes = entryIsTask_ ? 0 : checkedBytes(static_cast<double>(group_) * static_cast<double>(packed_.bytes()));
 }
 
 template <class T>
 void QueryBlocks<T>::run(const RunMemory& memory) const {
-  const bool wanted = std::any_of(outputs_.begin(), outputs_.end(), [](int output) { return output >= 0; });
-  if (entries_ == 0 || n_ == 0 || !wanted) return;
+  if (!writes_) return;
   const auto computeBlock = [&](int64_t entry, int64_t block, const char* packed, int slot) {
     const int64_t row = block * rows_;
     compute(memory.buffers, entry, row, std::min(rows_, n_ - row), packed, memory.slot(slot));

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "steps.h"
@@ -160,7 +159,7 @@ class QueryBlocks : public PreparedStep {
 
  private:
   int64_t blocks_ = 0, group_ = 1;
-  bool entryIsTask_ = false;
+  bool writes_, entryIsTask_ = false;
   size_t maskAt_ = 0;
 };
 

@@ -3,6 +3,8 @@
 //
 // The queries of an entry are dealt out in slices, and each slice sums its own cotangents of K and V; with several
 // slices they are added in order at the end.
+#include <cstring>
+
 #include "attention.h"
 #include "thread_pool.h"
 
@@ -61,14 +63,15 @@ class AttentionCotangent final : public PreparedStep {
         scale_(static_cast<T>(a.scale)), causal_(a.causal), q_(a.q, step.shape), k_(a.k, step.shape),
         v_(a.v, step.shape), o_(a.o, step.shape), l_(a.l, step.shape), cO_(a.directions[0], step.shape),
         cL_(a.directions[1], step.shape), mask_(a.mask, step.shape), outputs_(a.outputs) {
-    wantsQ_ = outputs_[0] >= 0;
-    wantsK_ = outputs_[1] >= 0;
-    wantsV_ = outputs_[2] >= 0;
+    wantsQ_ = outputs_[0] >= 0 && n_ > 0 && d_ > 0;
+    wantsK_ = outputs_[1] >= 0 && m_ > 0 && d_ > 0;
+    wantsV_ = outputs_[2] >= 0 && m_ > 0 && e_ > 0;
     rows_ = kQueries;
     const double entries = static_cast<double>(entries_);
     while (rows_ > kQueries / 3 && entries * static_cast<double>(ceilDivide(n_, rows_)) < kTasks) rows_ -= kQueries / 3;
     blocks_ = ceilDivide(n_, rows_);
-    slices_ = std::clamp<int64_t>(ceilDivide(kTasks, std::max<int64_t>(entries_, 1)), 1, std::max<int64_t>(blocks_, 1));
+    const int64_t wanted = ceilDivide(kTasks, std::max<int64_t>(entries_, 1));
+    slices_ = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(blocks_, 1));
     scoreLd_ = Panels<T>::spread(rows_);
     featureLd_ = Panels<T>::spread(d_);
     valueLd_ = Panels<T>::spread(e_);
@@ -94,14 +97,14 @@ class AttentionCotangent final : public PreparedStep {
     weightsAt_ = own_.add(kKeys, scoreLd_, sizeof(T));
     cScoresAt_ = own_.add(kKeys, scoreLd_, sizeof(T));
     cQAt_ = own_.add(rows_, features_, sizeof(T));
-    maskAt_ = own_.add(1, rows_, 1);
+    maskAt_ = own_.add(mask_.given() ? kKeys : 0, rows_, 1);
     if (slices_ == 1) {
-      slotBytes = checkedBytes(static_cast<double>(own_.bytes() + packed_.bytes()) + static_cast<double>(sums_.bytes()));
+      slotBytes = checkedBytes(static_cast<double>(own_.bytes() + packed_.bytes() + sums_.bytes()));
       return;
     }
     slotBytes = own_.bytes();
-    sharedBytes = checkedBytes(static_cast<double>(entries_) * (static_cast<double>(packed_.bytes()) +
-                                                                static_cast<double>(slices_) * static_cast<double>(sums_.bytes())));
+    const double sums = static_cast<double>(slices_) * static_cast<double>(sums_.bytes());
+    sharedBytes = checkedBytes(static_cast<double>(entries_) * (static_cast<double>(packed_.bytes()) + sums));
   }
 
   // K and V row by row, and K in panels.
@@ -109,7 +112,8 @@ class AttentionCotangent final : public PreparedStep {
     const T* const keys = k_.entry(buffers, entry) + from * k_.row;
     k_.copy(at(packed, keysAt_) + from * featureLd_, featureLd_, keys, to - from, d_);
     if (wantsQ_ || wantsK_) {
-      v_.copy(at(packed, valuesAt_) + from * valueLd_, valueLd_, v_.entry(buffers, entry) + from * v_.row, to - from, e_);
+      const T* const values = v_.entry(buffers, entry) + from * v_.row;
+      v_.copy(at(packed, valuesAt_) + from * valueLd_, valueLd_, values, to - from, e_);
     }
     if (!wantsQ_) return;
     const int64_t width = panels_.width();
@@ -151,7 +155,8 @@ class AttentionCotangent final : public PreparedStep {
     for (int64_t r = 0; r < rows; r++) {
       double sum = 0;
       for (int64_t c = 0; c < e_ && cO != nullptr; c++) {
-        sum += static_cast<double>(cO[r * cO_.row + c * cO_.column]) * static_cast<double>(o[r * o_.row + c * o_.column]);
+        const T cotangent = cO[r * cO_.row + c * cO_.column], result = o[r * o_.row + c * o_.column];
+        sum += static_cast<double>(cotangent) * static_cast<double>(result);
       }
       shift[r] = static_cast<T>(sum - (cL != nullptr ? static_cast<double>(cL[r * cL_.row]) : 0.0));
     }
@@ -174,7 +179,8 @@ class AttentionCotangent final : public PreparedStep {
     } else if (weighs) {
       std::fill_n(cScores, keys * scoreLd_, T(0));
     }
-    kernel_.weighColumns(keys, padded, weights, weighs ? cScores : nullptr, scoreLd_, at(own, logSumAt_), at(own, shiftAt_));
+    kernel_.weighColumns(keys, padded, weights, weighs ? cScores : nullptr, scoreLd_, at(own, logSumAt_),
+                         at(own, shiftAt_));
     if (wantsQ_) {
       panels_.multiplyTransposed(at(own, cQAt_), features_, key > 0, cScores, scoreLd_,
                                  at(packed, keyPanelsAt_) + key * width, m_ * width, rows, keys, features_);
@@ -194,12 +200,12 @@ class AttentionCotangent final : public PreparedStep {
             char* own) const {
     const uint8_t* mask = mask_.given() ? mask_.entry(buffers, entry) + row * mask_.row + key * mask_.column : nullptr;
     if (mask == nullptr && (!causal_ || key + keys <= row + 1)) return;
+    uint8_t* const shown = reinterpret_cast<uint8_t*>(own + maskAt_);  // keys by queries
+    if (mask != nullptr) copyBytes_(shown, 1, rows_, mask, mask_.row, mask_.column, rows, keys);
     for (int64_t j = 0; j < keys; j++, scores += scoreLd_) {
-      if (causal_) std::fill_n(scores, std::clamp<int64_t>(key + j - row, 0, rows), -std::numeric_limits<T>::infinity());
-      if (mask == nullptr) continue;
-      uint8_t* const shown = reinterpret_cast<uint8_t*>(own + maskAt_);
-      copyBytes_(shown, rows, 1, mask + j * mask_.column, rows, mask_.row, 1, rows);
-      kernel_.hide(rows, scores, shown);
+      const int64_t earlier = causal_ ? std::clamp<int64_t>(key + j - row, 0, rows) : 0;
+      std::fill_n(scores, earlier, -std::numeric_limits<T>::infinity());
+      if (mask != nullptr) kernel_.hide(rows, scores, shown + j * rows_);
     }
   }
 

@@ -63,7 +63,7 @@ template <class T>
 inline Vector<T> expVector(Vector<T> x) {
   using Traits = ExpTraits<T>;
   typedef typename Traits::Word Words __attribute__((vector_size(kVectorBytes), may_alias));
-  const Vector<T> shifted = x * (T(1) / (Traits::ln2High + Traits::ln2Low)) + Traits::magic, n = shifted - Traits::magic;
+  const Vector<T> shifted = x * T(1.44269504088896340736) + Traits::magic, n = shifted - Traits::magic;
   const Vector<T> r = n * -Traits::ln2Low + (n * -Traits::ln2High + x);
   Words bits;
   std::memcpy(&bits, &shifted, sizeof bits);

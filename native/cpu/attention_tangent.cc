@@ -13,8 +13,9 @@ class AttentionTangent final : public QueryBlocks<T> {
 
  public:
   AttentionTangent(const Step& step, const Kernels& kernels)
-      : Base(step, kernels), dq_(step.attention.directions[0], step.shape), dk_(step.attention.directions[1], step.shape),
-        dv_(step.attention.directions[2], step.shape), o_(step.attention.o, step.shape), l_(step.attention.l, step.shape) {
+      : Base(step, kernels), dq_(step.attention.directions[0], step.shape),
+        dk_(step.attention.directions[1], step.shape), dv_(step.attention.directions[2], step.shape),
+        o_(step.attention.o, step.shape), l_(step.attention.l, step.shape) {
     const bool sums = step.attention.outputs[0] >= 0;
     moves_ = dq_.given() || dk_.given();
     width_ = sums ? panels_.padded(e_) : 0;
@@ -38,7 +39,8 @@ class AttentionTangent final : public QueryBlocks<T> {
     const int64_t width = panels_.width(), stride = depth_ * width;
     panels_.pack(keys, stride, k_.entry(buffers, entry) + from * k_.row, k_.column, k_.row, d_, to - from);
     if (dk_.given()) {
-      panels_.pack(keys + d_ * width, stride, dk_.entry(buffers, entry) + from * dk_.row, dk_.column, dk_.row, d_, to - from);
+      const T* const dKeys = dk_.entry(buffers, entry) + from * dk_.row;
+      panels_.pack(keys + d_ * width, stride, dKeys, dk_.column, dk_.row, d_, to - from);
     }
     if (width_ == 0) return;
     const auto packRows = [&](const Operand<T>& rows, size_t at) {

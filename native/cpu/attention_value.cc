@@ -32,7 +32,8 @@ class AttentionValue final : public QueryBlocks<T> {
   void pack(Pointers buffers, int64_t entry, int64_t from, int64_t to, char* packed) const override {
     T *const keys = reinterpret_cast<T*>(packed + keysAt_), *const values = reinterpret_cast<T*>(packed + valuesAt_);
     const int64_t width = panels_.width();
-    panels_.pack(keys + from * d_, d_ * width, k_.entry(buffers, entry) + from * k_.row, k_.column, k_.row, d_, to - from);
+    panels_.pack(keys + from * d_, d_ * width, k_.entry(buffers, entry) + from * k_.row, k_.column, k_.row, d_,
+                 to - from);
     if (width_ == 0) return;
     panels_.pack(values + from * width, m_ * width, v_.entry(buffers, entry) + from * v_.row, v_.row, v_.column,
                  to - from, e_);

@@ -11,6 +11,7 @@ export function prepareAttention(step: AttentionStep): PreparedStep {
   const run = { value, tangent, cotangent }[step.part];
   const entries = sizeOf(step.batch);
   return (buffers) => {
+    if (!step.outputs.some((buffer) => buffer !== undefined && buffers[buffer]!.length > 0)) return;
     for (let number = 0; number < entries; number++) run(step, new Entry(step, buffers, number));
   };
 }
