@@ -244,9 +244,9 @@ export interface LoopStep {
  * - cotangent, P from L, of O (cO) and L (cL): G = P * (cO V^T - rowsum(cO * O) + cL), cQ = scale G K,
  *   cK = scale G^T Q, cV = P^T cO.
  *
- * The sums go over blocks in an order that depends on shapes alone; the products are taken in the dtype. A hidden key
- * counts with a weight of 0: what its score would be does not matter, but what its row of k or v is multiplied by 0
- * in the sums above, which is NaN where that row is not finite (or left out: which of the two is not said).
+ * Sums are taken in the dtype or wider, in an order that depends on shapes alone. What a hidden key's score would be
+ * does not matter, even if it is NaN. Its rows of k, v and their directions count 0 times in the sums above, or not at
+ * all: where they are not finite, results may be NaN or not. A row of S with NaN or +infinity makes NaN of its results.
  */
 export interface AttentionStep {
   readonly kind: "attention";
