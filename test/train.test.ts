@@ -580,7 +580,7 @@ t.test("a condition has a row for each sample", async (t) => {
   });
   await t.rejects(trainer.sample(3, { sampler, condition: [0, 1, 1] as never }), {
     name: "ValueError",
-    message: /condition must be a Tensor, got an array of 3/,
+    message: /condition must be a Tensor, or an object of Tensors, got an array of 3/,
   });
   const [zeros, ones] = [labels([0, 0, 0]), labels([1, 1, 1])];
   const drawn = async (condition: fx.Tensor) => (await trainer.sample(3, { sampler, condition })).toArray();
