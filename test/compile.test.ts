@@ -596,3 +596,27 @@ t.test("a chain of layers needs the memory of two of them", async (t) => {
   t.equal(plan.steps.length, 12);
   t.equal(plan.arenaBytes, 2 * 32 * 16 * 4);
 });
+
+t.test("a network on rows with more axes runs as the same kernels as on rows in one axis", async (t) => {
+  const network = fx.nn.mlp({ in: 8, hidden: 16, layers: 2, out: 8 });
+  const params = network.init(fx.random.key(0));
+  const kernels = (x: fx.Tensor) => {
+    const loss = (p: typeof params) => fx.mean(fx.square(network.apply(p, x)));
+    return fx.inspect(fx.grad(loss), params).kernels.map(({ description }) => description);
+  };
+  const rows = fx.random.normal(fx.random.key(1), [24, 8]);
+  t.same(kernels(fx.reshape(rows, [2, 3, 4, 8])), kernels(rows));
+});
+
+t.test("what has more axes than a product is not computed with it", async (t) => {
+  const [x, w] = [fx.ones([2, 3, 4]), fx.ones([4, 5])];
+  const scaled = (by: fx.Tensor) => fx.inspect(() => fx.mul(fx.matmul(x, w), by)).kernels.length;
+  t.equal(scaled(fx.ones([5])), 1, "a factor of each column");
+  t.equal(scaled(fx.ones([2, 1, 5])), 2, "a factor of each first index");
+  t.same(
+    fx.mul(fx.matmul(x, w), fx.reshape(fx.arange(0, 10, 1, { dtype: "float32" }), [2, 1, 5])).toArray(),
+    fx
+      .mul(4, fx.broadcastTo(fx.reshape(fx.arange(0, 10, 1, { dtype: "float32" }), [2, 1, 5]), [2, 3, 5]))
+      .toArray(),
+  );
+});

@@ -4,7 +4,7 @@ import { rowMajor, sizeOf } from "../tensor/shape.js";
 import { type Access, dense, leafAccess, viewAccess } from "./access.js";
 import { expand } from "./expand.js";
 import { ExpressionBuilder } from "./expression.js";
-import { fuse, type Group, isReduction, isView } from "./fusion.js";
+import { fuse, type Group, isLeaf, isReduction, isView } from "./fusion.js";
 import { planMemory } from "./memory.js";
 import type { BufferSpec, Plan, Reducer, Step, View } from "./plan.js";
 
@@ -25,6 +25,14 @@ export function lower(graph: Graph): Plan {
 export function lowerNamed(graph: Graph): { readonly plan: Plan; readonly nodes: readonly Node[] } {
   const lowering = new Lowering(expand(graph), 0);
   return { plan: lowering.plan(), nodes: lowering.nodes };
+}
+
+/** The value that a node only reshapes. */
+function reshapedFrom(node: Node): Node {
+  let source = node;
+  while (source.op === "reshape" || source.op === "stopGradient" || source.op === "barrier")
+    source = source.inputs[0]!;
+  return source;
 }
 
 class Lowering {
@@ -67,8 +75,14 @@ class Lowering {
     });
     // The first place of a node among the outputs is where it is computed; other places are copies.
     const outputBuffers = outputs.map((node) => this.#addBuffer(node, "output"));
-    outputs.forEach((node, i) => {
+    const placeIn = (node: Node, i: number) => {
       if (!this.#outputOf.has(node)) this.#outputOf.set(node, outputBuffers[i]!);
+    };
+    outputs.forEach(placeIn);
+    // What is only reshaped is computed in place.
+    outputs.forEach((node, i) => {
+      const source = reshapedFrom(node);
+      if (!isLeaf(source) && (!isView(source) || source.op === "pick")) placeIn(source, i);
     });
 
     const groups = fuse(nodes, outputs);
@@ -83,7 +97,8 @@ class Lowering {
     outputs.forEach((node, i) => {
       const buffer = outputBuffers[i]!;
       const access = this.#access(node); // may write the value into its output buffer
-      if (this.#bufferOf.get(node) !== buffer) this.#copy(access, node.shape, dense(node).strides, 0, buffer);
+      if (this.#bufferOf.get(node) === buffer || this.#isWhole(access, node.shape, buffer)) return;
+      this.#copy(access, node.shape, dense(node).strides, 0, buffer);
     });
     return {
       ...planMemory(this.#buffers, this.#steps),
@@ -91,6 +106,16 @@ class Lowering {
       inputs: inputBuffers,
       outputs: outputBuffers,
     };
+  }
+
+  /** Whether an access reads all of a buffer, in order. */
+  #isWhole({ source, offset, strides }: Access, shape: readonly number[], buffer: number): boolean {
+    return (
+      this.#bufferOf.get(source) === buffer &&
+      offset === 0 &&
+      this.#buffers[buffer]!.size === sizeOf(shape) &&
+      rowMajor(shape).every((stride, i) => stride === strides[i] || shape[i] === 1)
+    );
   }
 
   #addBuffer(node: Node, kind: BufferSpec["kind"], spec: Spec = node): number {
@@ -178,8 +203,8 @@ class Lowering {
   /** The buffer of a node's value, dense from its beginning, as gather, scatter, sort and cumsum need it. */
   #denseBuffer(node: Node): number {
     const { buffer, offset, strides } = this.#view(node);
-    const whole = this.#buffers[buffer]!.size === sizeOf(node.shape) && offset === 0;
-    if (whole && rowMajor(node.shape).every((s, i) => s === strides[i] || node.shape[i] === 1)) return buffer;
+    if (this.#isWhole({ source: this.#access(node).source, offset, strides }, node.shape, buffer))
+      return buffer;
     const copy = this.#addBuffer(node, "temporary");
     this.#copy(this.#access(node), node.shape, rowMajor(node.shape), 0, copy);
     return copy;

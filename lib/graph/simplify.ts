@@ -1,5 +1,5 @@
 import { isFloat } from "../tensor/dtype.js";
-import { sameShape, sizeOf } from "../tensor/shape.js";
+import { type Shape, sameShape, sizeOf } from "../tensor/shape.js";
 import type { Node } from "./graph.js";
 import type { Attributes, PrimitiveName } from "./primitives.js";
 
@@ -28,6 +28,8 @@ export function simplify(
   attributes: Attributes[PrimitiveName],
   record: Record,
 ): Node | undefined {
+  const lifted = lift(op, inputs, attributes, record);
+  if (lifted !== undefined) return lifted;
   const [x, y] = inputs;
   const a = constantOf(x);
   const b = constantOf(y);
@@ -127,6 +129,55 @@ export function simplify(
   if (fold !== undefined && a !== undefined && b !== undefined && isFloat(x!.dtype))
     return constant(x!, fold(a, b), record);
   return undefined;
+}
+
+/** Nodes in which a product's result, as it was computed, goes on. */
+const fromProduct = new WeakSet<Node>();
+
+/** Primitives that are computed element by element from inputs of one shape. */
+const elementwise: ReadonlySet<PrimitiveName> = new Set<PrimitiveName>([
+  ...(["neg", "abs", "sign", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh"] as const),
+  ...(["erf", "sigmoid", "softplus", "gelu", "floor", "round", "cast", "add", "sub", "mul", "div"] as const),
+  ...(["pow", "maximum", "minimum", "where", "greater", "less", "equal"] as const),
+]);
+
+/**
+ * What is computed element by element from a reshaped product, computed before the reshape: a product over [rows, k] of
+ * something with more axes has two, and only what has its shape can be computed with it. Undefined where another
+ * operand cannot be had in that shape.
+ */
+function lift(
+  op: PrimitiveName,
+  inputs: readonly Node[],
+  attributes: Attributes[PrimitiveName],
+  record: Record,
+): Node | undefined {
+  if (!elementwise.has(op)) return undefined;
+  const reshaped = inputs.find(
+    (node) => node.op === "reshape" && (node.inputs[0]!.op === "matmul" || fromProduct.has(node.inputs[0]!)),
+  );
+  if (reshaped === undefined) return undefined;
+  const from = reshaped.inputs[0]!.shape;
+  const to = reshaped.shape;
+  const before = inputs.map((node) => unreshaped(node, from, to, record));
+  if (!before.every((node) => node !== undefined)) return undefined;
+  const result = record(op, before as Node[], attributes);
+  fromProduct.add(result);
+  return record("reshape", [result], { shape: to });
+}
+
+/** A node of the shape `to` as one of the shape `from`, at no cost; undefined where that cannot be. */
+function unreshaped(node: Node, from: Shape, to: Shape, record: Record): Node | undefined {
+  if (node.op === "reshape" && sameShape(node.inputs[0]!.shape, from)) return node.inputs[0];
+  if (node.op === "constant") return record("reshape", [node], { shape: from });
+  if (node.op !== "broadcast") return undefined;
+  // The axes that both shapes end with stay what they are.
+  let same = 0;
+  while (same < Math.min(from.length, to.length) && from.at(-1 - same) === to.at(-1 - same)) same++;
+  const { axes } = node.attrs as Attributes["broadcast"];
+  if (axes.some((axis) => axis < to.length - same)) return undefined;
+  const shift = from.length - to.length;
+  return record("broadcast", node.inputs, { shape: from, axes: axes.map((axis) => axis + shift) });
 }
 
 /**
