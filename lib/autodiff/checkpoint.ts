@@ -12,9 +12,10 @@ import { traceFunction } from "./function.js";
 
 /**
  * f, such that reverse mode keeps of it only the arguments: what the backward pass needs of the values inside of f it
- * computes again when it comes there. Gradients are the same, bit for bit; the memory of a deep network falls from all
- * activations to those between the checkpoints, for one more forward pass (Chen et al. 2016, "Training deep nets with
- * sublinear memory cost").
+ * computes again when it comes there. Values are the same, bit for bit; so are gradients, but that what is read both inside
+ * of f and outside gets the contributions of f as one sum. The memory of a deep network falls from all activations to
+ * those between the checkpoints, for one more forward pass (Chen et al. 2016, "Training deep nets with sublinear memory
+ * cost").
  */
 export function checkpoint<A extends readonly unknown[], R>(f: (...args: A) => R): (...args: A) => R {
   return (...args: A): R => {
