@@ -504,8 +504,9 @@ function checkPlan({ buffers, steps, inputs, outputs, arenaBytes }: Plan): strin
   return wrong;
 }
 
-/** Temporaries that are alive at the same time and overlap in the arena. */
+/** Temporaries that are alive at the same time and overlap in the arena, of the plan and of its loops. */
 function overlaps({ buffers, steps }: Plan): string[] {
+  const inside = steps.flatMap((step) => (step.kind === "loop" ? overlaps(step.plan as Plan) : []));
   const life = new Map<number, { from: number; to: number }>();
   steps.forEach((step, i) => {
     const { reads, writes } = touches(step);
@@ -515,7 +516,7 @@ function overlaps({ buffers, steps }: Plan): string[] {
   const temporaries = [...life].filter(
     ([buffer]) => buffers[buffer]!.kind === "temporary" && buffers[buffer]!.size > 0,
   );
-  const wrong: string[] = [];
+  const wrong: string[] = [...inside];
   for (const [a, la] of temporaries)
     for (const [b, lb] of temporaries) {
       if (a >= b || la.to < lb.from || lb.to < la.from) continue;
@@ -539,7 +540,10 @@ t.test(
           .filter((y) => y.dtype === "float32" || y.dtype === "float64")
           .map((y) => fx.cast(fx.sum(fx.square(y)), "float64"))
           .reduce((a, b) => fx.add(a, b), fx.zeros([], { dtype: "float64" }));
-      for (const g of [f, fx.grad(scalar, { argnums: floats })]) {
+      const looped = (...xs: T[]) =>
+        fx.scan((c: T[]) => [c.map((x) => fx.flip(x)), f(...c)], xs, undefined, { length: 3 });
+      const loss = (...xs: T[]) => scalar(...looped(...xs)[0]);
+      for (const g of [f, fx.grad(scalar, { argnums: floats }), looped, fx.grad(loss, { argnums: floats })]) {
         try {
           const plan = planOf(g as (...xs: T[]) => unknown, ...inputs);
           failures.push(...[...checkPlan(plan), ...overlaps(plan)].map((what) => `seed ${seed}: ${what}`));
@@ -554,7 +558,7 @@ t.test(
       }
     }
     t.same(failures, []);
-    t.ok(steps > 2500, `${steps} steps`);
+    t.ok(steps > 5000, `${steps} steps`);
     t.ok(shared > 20, `${shared} plans put temporaries in the same place one after the other`);
   },
 );
