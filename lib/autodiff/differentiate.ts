@@ -10,6 +10,7 @@ import {
 import { atLocationOf, emitSeveral, replay, replayNode, traceGraph } from "../graph/trace.js";
 import * as raw from "../ops/raw.js";
 import { type Rule, rules, type Tangent } from "../ops/rules.js";
+import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type SeveralRule, severalRules } from "./several.js";
 
@@ -178,7 +179,12 @@ export function pullBack(
     if (hasSeveral(node)) {
       const cts = severalCts.get(node);
       if (cts === undefined) continue;
-      found = (severalRules[node.op] as SeveralRule<SeveralResults>).transpose(cts, x, node.attrs);
+      found = (severalRules[node.op] as SeveralRule<SeveralResults>).transpose(
+        cts,
+        x,
+        node.attrs,
+        node.inputs,
+      );
     } else {
       const y = ct.get(node);
       if (y === undefined) continue;
@@ -203,10 +209,41 @@ export function pullBack(
   return lin.tangentInputs.map((node) => ct.get(node));
 }
 
+/**
+ * The transpose of a graph that is linear in the inputs that are undefined here: their cotangents, in their places, from
+ * those of the outputs, recorded in the current trace.
+ */
+export function transposeGraph(
+  graph: Graph,
+  inputs: readonly Tangent[],
+  cotangents: readonly Tangent[],
+): Tangent[] {
+  const tangentInputs = graph.inputs.filter((_, i) => inputs[i] === undefined);
+  const division = divide(graph, tangentInputs);
+  const linear = new Set<Node>([...tangentInputs, ...division.linearNodes]);
+  const tangents = graph.outputs.map((node) => (linear.has(node) ? node : undefined));
+  const residuals = replay(graph, division.primalNodes, inputs as readonly Tensor[]);
+  const found = pullBack({ ...division, tangentInputs, tangents }, residuals, cotangents);
+  return inputs.map((x) => (x === undefined ? found.shift() : undefined));
+}
+
 /** Whether an application is linear in the inputs that are undefined, all of them together. */
-function isLinear({ op }: Node, x: readonly Tangent[]): boolean {
-  if (op === "mul" || op === "matmul") return x.some((value) => value !== undefined);
-  return op !== "div" || x[1] !== undefined;
+function isLinear({ op, inputs, dtype }: Node, x: readonly Tangent[]): boolean {
+  switch (op) {
+    case "mul":
+    case "matmul":
+      return x.some((value) => value !== undefined);
+    case "div":
+    case "gather":
+    case "scatter":
+      return x[1] !== undefined;
+    case "where":
+      return x[0] !== undefined;
+    case "cast":
+      return isFloat(inputs[0]!.dtype) && isFloat(dtype);
+    default:
+      return true;
+  }
 }
 
 /** Derivative rules of the library are linear; those of users should be. */

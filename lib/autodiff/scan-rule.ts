@@ -8,7 +8,7 @@ import type { Tangent } from "../ops/rules.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { batchGraph } from "./batch.js";
 import { traceClosed } from "./closed.js";
-import { applyLinear, divide, linearizeGraph, pullBack, pushForward } from "./differentiate.js";
+import { applyLinear, linearizeGraph, pushForward, transposeGraph } from "./differentiate.js";
 import type { SeveralRule } from "./several.js";
 
 type Scan = Attributes["scan"];
@@ -230,15 +230,6 @@ function transposeScan(ct: readonly Tangent[], x: readonly Tangent[], scan: Scan
   const { body } = scan;
   const isCarry = (i: number) => i >= scan.consts && i < scan.consts + scan.carries;
   const linear = x.map((value, i) => value === undefined || isCarry(i));
-  const linearNodes = body.inputs.filter((_, i) => linear[i]);
-  const division = divide(body, linearNodes);
-  const dependent = new Set<Node>([...linearNodes, ...division.linearNodes]);
-  const lin = {
-    ...division,
-    tangentInputs: linearNodes,
-    tangents: body.outputs.map((node) => (dependent.has(node) ? node : undefined)),
-  };
-
   const [constFlags, , xFlags] = parts(linear, scan);
   const [constNodes, carryNodes, xNodes] = parts(body.inputs, scan);
   const [consts, , xs] = parts(x, scan);
@@ -259,9 +250,12 @@ function transposeScan(ct: readonly Tangent[], x: readonly Tangent[], scan: Scan
       const totals = inputs.splice(0, sums.length);
       learn(xNodes, xFlags);
       const cts = [...carried, ...ctYs.map((y) => (y === undefined ? undefined : inputs.shift()))];
-      const primals = body.inputs.map((node) => known.get(node) as Tensor);
-      const residuals = replay(body, lin.primalNodes, primals);
-      const found = new Map(pullBack(lin, residuals, cts).map((d, i) => [linearNodes[i]!, d] as const));
+      const all = transposeGraph(
+        body,
+        body.inputs.map((node) => known.get(node)),
+        cts,
+      );
+      const found = new Map(body.inputs.map((node, i) => [node, all[i]] as const));
       const cotangent = (node: Node) => found.get(node) ?? zeroLike(node);
       return [
         ...carryNodes.map(cotangent),

@@ -16,7 +16,7 @@ export interface Callee {
   jvp(inputs: readonly Tensor[], tangents: readonly (Tensor | undefined)[], split: boolean): Dual;
   /**
    * Where the results are linear in the inputs that are undefined here: the cotangents of these inputs, from those of
-   * the results.
+   * the results. Without it, what the function expands to is transposed.
    */
   transpose?(
     cotangents: readonly (Tensor | undefined)[],
