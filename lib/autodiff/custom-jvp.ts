@@ -5,12 +5,13 @@ import { emitSeveral, evaluate } from "../graph/trace.js";
 import { repeated } from "../ops/batching.js";
 import * as raw from "../ops/raw.js";
 import type { Tangent } from "../ops/rules.js";
+import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { flatten, type Structure, unflatten } from "../tensor/tree.js";
 import { batchGraph } from "./batch.js";
 import { closed, replayed, specsOf, traceClosed } from "./closed.js";
 import { divide } from "./differentiate.js";
-import { checkFits, needFunction, needResult, traceFunction } from "./function.js";
+import { checkFits, guardRecursion, needFunction, needResult, traceFunction } from "./function.js";
 
 /**
  * f with a derivative rule of its own: every transform that differentiates it uses the rule, inside of jit, vmap and
@@ -23,7 +24,8 @@ import { checkFits, needFunction, needResult, traceFunction } from "./function.j
  *
  * @param rule takes the arguments and their tangents, two arrays of one structure (the tangents of arguments that are
  *   not differentiated are zeros), and gives [the value, its tangent]; the value must not depend on the tangents. Higher
- *   derivatives differentiate the rule.
+ *   derivatives differentiate the rule, its value too. The rule is traced whenever the function is called, so it must not
+ *   call the function itself
  * @throws ValueError where the rule does not give what f does, and, when it is differentiated, where f closes over a
  *   tensor by which the derivative is taken: the rule knows arguments only
  */
@@ -33,6 +35,7 @@ export function customJvp<A extends readonly unknown[], R>(
 ): (...args: A) => R {
   needFunction("customJvp", "first", f);
   needFunction("customJvp", "second", rule);
+  const guarded = guardRecursion("customJvp");
   return (...args: A): R => {
     const { leaves, structure } = flatten(args);
     let result: Structure | undefined;
@@ -43,9 +46,8 @@ export function customJvp<A extends readonly unknown[], R>(
       const derivative = traceClosed(
         (symbols) => {
           const half = inputs.length;
-          const given = rule(
-            unflatten(structure, symbols.slice(0, half)),
-            unflatten(structure, symbols.slice(half)),
+          const given = guarded(() =>
+            rule(unflatten(structure, symbols.slice(0, half)), unflatten(structure, symbols.slice(half))),
           );
           needResult("customJvp", given);
           if (!Array.isArray(given) || given.length !== 2)
@@ -111,7 +113,10 @@ class CustomJvp implements Callee {
     const dx = primals.map((x, i) => tangents[i] ?? raw.constantLike(x, 0));
     const outputs = replayed(this.#rule, [...primals, ...dx, ...inputs.slice(this.#count + this.#captured)]);
     const half = outputs.length / 2;
-    return { values: outputs.slice(0, half), tangents: outputs.slice(half) };
+    return {
+      values: outputs.slice(0, half),
+      tangents: outputs.slice(half).map((d) => (isFloat(d.dtype) ? d : undefined)),
+    };
   }
 
   batch(inputs: readonly Tensor[], batched: readonly boolean[], size: number): Batch {

@@ -1,7 +1,7 @@
 import { ValueError } from "../errors.js";
 import type { Batch, Callee, Dual } from "../graph/callee.js";
 import type { Graph, Spec } from "../graph/graph.js";
-import { emitSeveral, evaluate, replay } from "../graph/trace.js";
+import { emitSeveral, evaluate } from "../graph/trace.js";
 import { repeated } from "../ops/batching.js";
 import * as raw from "../ops/raw.js";
 import type { Tangent } from "../ops/rules.js";
@@ -11,8 +11,8 @@ import { flatten, type Structure, unflatten } from "../tensor/tree.js";
 import { batchGraph } from "./batch.js";
 import { closed, replayed, specsOf, traceClosed } from "./closed.js";
 import { batchedOutputs, checkCaptured } from "./custom-jvp.js";
-import { divide, pullBack, pushForward } from "./differentiate.js";
-import { checkFits, needFunction, needResult, traceFunction } from "./function.js";
+import { pushForward, transposeGraph } from "./differentiate.js";
+import { checkFits, guardRecursion, needFunction, needResult, traceFunction } from "./function.js";
 
 /**
  * f with a reverse-mode rule of its own: every transform that differentiates it uses the rule, inside of jit, vmap and
@@ -26,7 +26,8 @@ import { checkFits, needFunction, needResult, traceFunction } from "./function.j
  *
  * @param forward takes the arguments and gives [the value, a tree of residuals]
  * @param backward takes the residuals and a cotangent of the value, and gives an array with the cotangent of each
- *   argument, in its structure; undefined is zero
+ *   argument, in its structure; undefined is zero. Both are traced whenever the function is called, so neither may call
+ *   the function itself
  * @throws ValueError where forward and backward do not fit f, and, when it is differentiated, where f closes over a
  *   tensor by which the derivative is taken: the rule knows arguments only
  */
@@ -38,6 +39,7 @@ export function customVjp<A extends readonly unknown[], R, S>(
   needFunction("customVjp", "first", f);
   needFunction("customVjp", "second (forward)", forward);
   needFunction("customVjp", "third (backward)", backward);
+  const guarded = guardRecursion("customVjp");
   return (...args: A): R => {
     const { leaves, structure } = flatten(args);
     let result: Structure | undefined;
@@ -47,7 +49,7 @@ export function customVjp<A extends readonly unknown[], R, S>(
       const body = closed(traced.graph);
       let kept: Structure | undefined;
       const first = traceClosed((symbols) => {
-        const given = forward(...(unflatten(structure, symbols) as [...A]));
+        const given = guarded(() => forward(...(unflatten(structure, symbols) as [...A])));
         needResult("customVjp", given);
         if (!Array.isArray(given) || given.length !== 2)
           throw new ValueError("customVjp: forward must give [value, residuals]");
@@ -67,9 +69,11 @@ export function customVjp<A extends readonly unknown[], R, S>(
       const second = traceClosed(
         (symbols) => {
           const n = residuals.length;
-          const cts = backward(
-            unflatten(kept!, symbols.slice(0, n)) as S,
-            unflatten(traced.result, symbols.slice(n)) as R,
+          const cts = guarded(() =>
+            backward(
+              unflatten(kept!, symbols.slice(0, n)) as S,
+              unflatten(traced.result, symbols.slice(n)) as R,
+            ),
           );
           needResult("customVjp", cts);
           return cotangentLeaves(cts, args, inputs);
@@ -251,20 +255,20 @@ class Transposed implements Callee {
 
   expand(inputs: readonly Tensor[]): Tensor[] {
     const known = inputs.slice(0, inputs.length - this.#active.length);
-    const dx = inputs.slice(known.length);
     const graph = this.#backward;
-    const tangentInputs = this.#cotangentNodes().filter(({ dtype }) => isFloat(dtype));
-    const division = divide(graph, tangentInputs);
-    const linear = new Set([...tangentInputs, ...division.linearNodes]);
-    const outputs = this.#active.map((i) => graph.outputs[i]!);
-    const residuals = replay(graph, division.primalNodes, this.#inputs(known, []));
-    const lin = {
-      ...division,
-      tangentInputs,
-      tangents: outputs.map((node) => (linear.has(node) ? node : undefined)),
-    };
-    const found = pullBack(lin, residuals, dx);
-    return tangentInputs.map(({ shape, dtype }, i) => found[i] ?? raw.constant(0, shape, dtype));
+    const nodes = this.#cotangentNodes();
+    const given: Tangent[] = this.#inputs(known, []);
+    nodes.forEach(({ dtype }, i) => {
+      if (isFloat(dtype)) given[this.#residuals + i] = undefined;
+    });
+    const dx = graph.outputs.map((): Tangent => undefined);
+    this.#active.forEach((argument, i) => {
+      dx[argument] = inputs[known.length + i];
+    });
+    const found = transposeGraph(graph, given, dx).slice(this.#residuals);
+    return nodes.flatMap(({ shape, dtype }, i) =>
+      isFloat(dtype) ? [found[i] ?? raw.constant(0, shape, dtype)] : [],
+    );
   }
 
   jvp(inputs: readonly Tensor[], tangents: readonly Tangent[], split: boolean): Dual {
@@ -273,7 +277,8 @@ class Transposed implements Callee {
   }
 
   batch(inputs: readonly Tensor[], batched: readonly boolean[], size: number): Batch {
-    const { graph } = traceClosed((symbols) => this.expand(symbols), inputs);
+    const one = inputs.map(({ shape, dtype }, i) => ({ shape: batched[i] ? shape.slice(1) : shape, dtype }));
+    const { graph } = traceClosed((symbols) => this.expand(symbols), one);
     return batchGraph(graph, inputs, batched, size);
   }
 }
