@@ -426,6 +426,18 @@ onEach("a rule may use loops, checkpoints and custom functions on tangents and c
     ),
     scan: (v) => fx.scan((c: T, row: T) => [c, fx.sum(fx.mul(row, c))], v, w)[1],
     forLoop: (v) => fx.forLoop(0, 1, (_, c: T) => fx.matmul(w, c), v),
+    "scan with carries that are not linear": (v) => {
+      const [, rows] = fx.scan(
+        ([k, n, c, late]: readonly [T, T, T, T], row: T) =>
+          [
+            [fx.mul(k, 2), fx.add(n, 1), c, c] as const,
+            fx.add(fx.mul(fx.sum(fx.mul(row, c)), k), fx.mul(fx.sum(late), fx.cast(fx.sub(n, n), "float64"))),
+          ] as const,
+        [f64(1), i32(0), v, f64([0, 0, 0])] as const,
+        w,
+      );
+      return fx.mul(rows, f64([1, 1 / 2, 1 / 4]));
+    },
     vmap: (v) => fx.vmap((row: T) => fx.sum(fx.mul(row, v)))(w),
     "vmap of a checkpoint": (v) =>
       fx.vmap(

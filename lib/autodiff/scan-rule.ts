@@ -8,7 +8,7 @@ import type { Tangent } from "../ops/rules.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { batchGraph } from "./batch.js";
 import { traceClosed } from "./closed.js";
-import { applyLinear, linearizeGraph, pushForward, transposeGraph } from "./differentiate.js";
+import { applyLinear, divide, linearizeGraph, pushForward, transposeGraph } from "./differentiate.js";
 import type { SeveralRule } from "./several.js";
 
 type Scan = Attributes["scan"];
@@ -228,8 +228,8 @@ function splitScan(
  */
 function transposeScan(ct: readonly Tangent[], x: readonly Tangent[], scan: Scan): Tangent[] {
   const { body } = scan;
-  const isCarry = (i: number) => i >= scan.consts && i < scan.consts + scan.carries;
-  const linear = x.map((value, i) => value === undefined || isCarry(i));
+  const linear = linearInputs(x, scan);
+  if (parts(linear, scan)[1].includes(false)) return transposeBeside(ct, x, scan, linear);
   const [constFlags, , xFlags] = parts(linear, scan);
   const [constNodes, carryNodes, xNodes] = parts(body.inputs, scan);
   const [consts, , xs] = parts(x, scan);
@@ -280,6 +280,73 @@ function transposeScan(ct: readonly Tangent[], x: readonly Tangent[], scan: Scan
     ...constFlags.map((flag) => (flag ? totals.shift() : undefined)),
     ...carried,
     ...xFlags.map((flag) => (flag ? results.shift() : undefined)),
+  ];
+}
+
+/** The inputs of the body that depend on those of the loop that are undefined: carries too that do after some turns. */
+function linearInputs(x: readonly Tangent[], { body, consts, carries }: Scan): boolean[] {
+  const linear = x.map((value) => value === undefined);
+  for (let more = true; more; ) {
+    more = false;
+    const inputs = body.inputs.filter((_, i) => linear[i]);
+    const dependent = new Set<Node>([...inputs, ...divide(body, inputs).linearNodes]);
+    for (let i = 0; i < carries; i++)
+      if (!linear[consts + i] && dependent.has(body.outputs[i]!)) more = linear[consts + i] = true;
+  }
+  return linear;
+}
+
+/**
+ * The transpose of a loop that carries values beside what is linear, as a loop in a custom rule may: a first loop computes
+ * these carries, which are slices of the linear loop then.
+ */
+function transposeBeside(
+  ct: readonly Tangent[],
+  x: readonly Tangent[],
+  scan: Scan,
+  linear: readonly boolean[],
+): Tangent[] {
+  const { body } = scan;
+  const [consts, carries, xs] = parts(x, scan);
+  const [constNodes, carryNodes, xNodes] = parts(body.inputs, scan);
+  const isLinear = (_: unknown, i: number) => linear[scan.consts + i]!;
+  const isKnown = (_: unknown, i: number) => !linear[scan.consts + i]!;
+  const outputs = body.outputs.slice(0, scan.carries);
+  const { primalNodes } = divide(
+    body,
+    body.inputs.filter((_, i) => linear[i]),
+  );
+  const first = emitScan(
+    (inputs) => {
+      const given = linear.map((flag) => (flag ? undefined : inputs.shift()));
+      const values = replay(body, primalNodes, given as Tensor[]);
+      return [...outputs, ...carryNodes]
+        .filter((_, i) => isKnown(_, i % scan.carries))
+        .map((node) => values.get(node)!);
+    },
+    { consts: present(consts), carries: carries.filter(isKnown) as Tensor[], xs: present(xs) },
+    scan,
+  );
+  const known = carries.filter(isKnown).length;
+  const rest: Scan = {
+    ...scan,
+    body: {
+      ...body,
+      inputs: [...constNodes, ...carryNodes.filter(isLinear), ...xNodes, ...carryNodes.filter(isKnown)],
+      outputs: [...outputs.filter(isLinear), ...body.outputs.slice(scan.carries)],
+    },
+    carries: scan.carries - known,
+  };
+  const found = transposeScan(
+    [...ct.slice(0, scan.carries).filter(isLinear), ...ct.slice(scan.carries)],
+    [...consts, ...carries.filter(isLinear), ...xs, ...first.slice(known)],
+    rest,
+  );
+  const [ofConsts, ofCarries, ofXs] = parts(found, rest);
+  return [
+    ...ofConsts,
+    ...carries.map((_, i) => (isLinear(_, i) ? ofCarries.shift() : undefined)),
+    ...ofXs.slice(0, xs.length),
   ];
 }
 
