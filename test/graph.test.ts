@@ -246,3 +246,61 @@ t.test("a derivative of a linear function has no trace of the function's argumen
   const relu = primitives((x: T) => fx.grad((x: T) => fx.sum(fx.neg(x)))(x), x);
   t.same(relu, ["constant"], "a constant gradient is a constant");
 });
+
+t.test("a loop prints with its body, a call by its name, and their results as picks", async (t) => {
+  const f = (c: T, xs: T) => fx.scan((c: T, x: T) => [fx.mul(c, x), fx.sin(c)], c, xs, { reverse: true });
+  t.equal(
+    String(fx.trace(f, fx.ones([2]), fx.ones([5, 2]))),
+    [
+      "input   %0: float32[2]",
+      "input   %1: float32[5, 2]",
+      "%2: (float32[2], float32[5, 2]) = scan{body=... length=5 reverse=true consts=0 carries=1} %0 %1",
+      "    input   %0: float32[2]",
+      "    input   %1: float32[2]",
+      "    %2: float32[2] = mul %0 %1",
+      "    %3: float32[2] = sin %0",
+      "    output  %2 %3",
+      "%3: float32[2] = pick{index=0} %2",
+      "%4: float32[5, 2] = pick{index=1} %2",
+      "output  %3 %4",
+    ].join("\n"),
+  );
+  const calls = String(
+    fx.trace(
+      (x: T) => [
+        fx.checkpoint((x: T) => fx.sin(x))(x),
+        fx.customJvp(
+          (x: T) => x,
+          ([x], [dx]) => [x, dx],
+        )(x),
+        fx.customVjp(
+          (x: T) => x,
+          (x) => [x, []],
+          (_, ct) => [ct],
+        )(x),
+      ],
+      fx.ones([2]),
+    ),
+  );
+  for (const name of ["checkpoint", "customJvp", "customVjp"])
+    t.match(calls, new RegExp(`^%\\d: \\(float32\\[2\\]\\) = call\\{callee=${name}\\} %0$`, "m"));
+});
+
+t.test("loops that compute the same have one key, others have others", async (t) => {
+  const key = (body: (c: T, x: T) => readonly [T, T], length = 3, reverse = false) =>
+    graphKey(
+      fx.trace((c: T, xs: T) => fx.scan(body, c, xs, { reverse }), fx.ones([2]), fx.ones([length, 2])).graph,
+    );
+  t.equal(
+    key((c, x) => [fx.mul(c, x), c]),
+    key((c, x) => [fx.mul(c, x), c]),
+  );
+  const keys = [
+    key((c, x) => [fx.mul(c, x), c]),
+    key((c, x) => [fx.mul(c, x), x]),
+    key((c, x) => [fx.mul(x, c), c]),
+    key((c, x) => [fx.mul(c, x), c], 4),
+    key((c, x) => [fx.mul(c, x), c], 3, true),
+  ];
+  t.equal(new Set(keys).size, keys.length);
+});

@@ -312,7 +312,7 @@ onEach("vmap of every primitive is its results for each instance, stacked", asyn
         }
     });
   }
-  t.same(wrong, []);
+  t.same(wrong.slice(0, 10), []);
   for (const name of Object.keys(batchRules) as SingleResult[]) {
     const own = cases[name];
     if (own === "no inputs") continue;
