@@ -4,6 +4,7 @@ import t, { type Test } from "tap";
 import type { Backend } from "#lib/backend/backend.js";
 import { cpuBackend } from "#lib/backend/cpu.js";
 import { typescriptBackend } from "#lib/backend/typescript/index.js";
+import { lower } from "#lib/compile/lower.js";
 import type { BufferSpec, LoopStep, MapStep, Plan, Step, StrippedPlan, View } from "#lib/compile/plan.js";
 import { stripMine } from "#lib/compile/strip.js";
 import { BackendError } from "#lib/errors.js";
@@ -214,7 +215,7 @@ function nestedPlan(rows: number): Plan {
       c,
       is,
     );
-  return fx.trace(f, fx.ones([3, 2]), fx.ones([rows, 2]), fx.zeros([2], { dtype: "int32" })).plan;
+  return lower(fx.inspect(f, fx.ones([3, 2]), fx.ones([rows, 2]), fx.zeros([2], { dtype: "int32" })).graph);
 }
 
 /** A loop of gradient steps of two layers over 300 samples, which are strips. */
@@ -231,7 +232,7 @@ function strippedLoop(): Plan {
       undefined,
       { length: 2 },
     );
-  return stripMine(fx.trace(f, fx.ones([3, 4]), fx.ones([4, 2])).plan) as Plan;
+  return stripMine(lower(fx.inspect(f, fx.ones([3, 4]), fx.ones([4, 2])).graph)) as Plan;
 }
 
 onEach("a loop with one number changed is run or refused, and never crashes", async (t, backend) => {

@@ -1,6 +1,7 @@
 import * as fx from "fluxion";
 import t from "tap";
 import { setThreads, threads } from "#lib/backend/cpu.js";
+import { lower } from "#lib/compile/lower.js";
 import type { LoopStep, Plan, Step } from "#lib/compile/plan.js";
 import { liveNodes } from "#lib/graph/graph.js";
 import { difference, differences, eachSeed, sameBits } from "./support/compare.js";
@@ -82,7 +83,7 @@ function loopOf(seed: number, length: number) {
   );
   inputs.push(f64(0.25));
   const floats = inputs.map((_, i) => i).filter((i) => isFloat(inputs[i]!));
-  const { graph } = fx.trace(program.f, ...program.inputs);
+  const { graph } = fx.inspect(program.f, ...program.inputs);
   const single = liveNodes(graph.nodes, graph.outputs).some((node) => node.dtype === "float32");
   const draw = (salt: number) =>
     inputs.map((x, i) =>
@@ -453,7 +454,9 @@ t.test("a loop of 500 turns has the program of one of 5, forward and backward", 
     fx.sum(fx.scan((c: T, x: T) => [fx.tanh(fx.add(fx.matmul(c, w), x)), c], c, xs)[0]);
   const w = fx.ones([8, 8]);
   for (const f of [run, fx.grad(run, { argnums: [0, 1, 2] })]) {
-    const sizes = [5, 500].map((n) => size(fx.trace(f as typeof run, fx.ones([8]), fx.ones([n, 8]), w).plan));
+    const sizes = [5, 500].map((n) =>
+      size(lower(fx.inspect(f as typeof run, fx.ones([8]), fx.ones([n, 8]), w).graph)),
+    );
     t.equal(sizes[0], sizes[1]);
     t.ok(sizes[1]! < 40, `${sizes[1]} steps`);
   }
@@ -470,7 +473,9 @@ t.test("results of a loop that nothing reads are not computed, nor what only the
     return { a, b, unused, ya: ya!, yb: yb! };
   };
   const ops = (pick: (r: ReturnType<typeof f>) => T[]) => {
-    const [loop] = loopsOf(fx.trace((c: T, xs: T) => pick(f(c, xs)), fx.ones([3]), fx.ones([4, 3])).plan);
+    const [loop] = loopsOf(
+      lower(fx.inspect((c: T, xs: T) => pick(f(c, xs)), fx.ones([3]), fx.ones([4, 3])).graph),
+    );
     const inside = (loop!.plan as Plan).steps.flatMap((s) =>
       s.kind === "map" ? s.expression.instructions.map((i) => i.op) : [],
     );
@@ -513,7 +518,7 @@ t.test("checkpoints in a loop keep the carries alone for the backward pass", asy
   };
   const args = [fx.ones([16, 16]), fx.ones([8, 16]), fx.ones([40, 8, 16])] as const;
   const bytes = (f: ReturnType<typeof deep>) =>
-    fx.trace((...x: [T, T, T]) => fx.grad(f)(...x), ...args).plan.arenaBytes;
+    lower(fx.inspect((...x: [T, T, T]) => fx.grad(f)(...x), ...args).graph).arenaBytes;
   const [kept, again] = [bytes(deep((f) => f)), bytes(deep(fx.checkpoint))];
   const carries = 40 * 8 * 16 * 4;
   t.ok(kept >= 12 * carries, `${kept} bytes: two for each of six layers`);

@@ -1,4 +1,4 @@
-import type { Batch, Callee, Dual } from "../graph/callee.js";
+import type { Batch, Callee, Dual, LinearProgram } from "../graph/callee.js";
 import type { Graph } from "../graph/graph.js";
 import { emitSeveral, evaluate } from "../graph/trace.js";
 import * as raw from "../ops/raw.js";
@@ -7,15 +7,15 @@ import type { Tensor } from "../tensor/tensor.js";
 import { flatten, type Structure, unflatten } from "../tensor/tree.js";
 import { batchGraph } from "./batch.js";
 import { closed, replayed, specsOf, traceClosed } from "./closed.js";
-import { linearizeGraph, primalValues, pullBack, pushForward } from "./differentiate.js";
+import { linearizeGraph, primalValues, pushForward } from "./differentiate.js";
 import { traceFunction } from "./function.js";
 
 /**
  * f, such that reverse mode keeps of it only the arguments: what the backward pass needs of the values inside of f it
- * computes again when it comes there. Values are the same, bit for bit; so are gradients, but that what is read both inside
- * of f and outside gets the contributions of f as one sum. The memory of a deep network falls from all activations to
- * those between the checkpoints, for one more forward pass (Chen et al. 2016, "Training deep nets with sublinear memory
- * cost").
+ * computes again when it comes there. Values and gradients are the same, bit for bit (but where f computes what is
+ * computed outside of it too: without a checkpoint that is one value). The memory of a deep network falls from all
+ * activations to those between the checkpoints, for one more forward pass (Chen et al. 2016, "Training deep nets with
+ * sublinear memory cost").
  */
 export function checkpoint<A extends readonly unknown[], R>(f: (...args: A) => R): (...args: A) => R {
   return (...args: A): R => {
@@ -31,90 +31,115 @@ export function checkpoint<A extends readonly unknown[], R>(f: (...args: A) => R
       );
       result = traced.result;
       const { graph, captured } = closed(traced.graph);
-      return callOf(new Checkpointed(graph), [...inputs, ...captured]);
+      return called(graph, [...inputs, ...captured], (own) => new Checkpointed(own));
     });
     return unflatten(result!, outputs) as R;
   };
 }
 
-const callOf = (callee: Checkpointed, inputs: readonly Tensor[]): Tensor[] =>
-  emitSeveral("call", inputs, { callee, results: specsOf(callee.graph) });
+/**
+ * The outputs of a closed graph by a call. Inputs among them are passed by, and each value comes out once: whatever reads
+ * it then contributes to its cotangent by itself, as without the call.
+ */
+function called(graph: Graph, inputs: readonly Tensor[], calleeOf: (own: Graph) => Callee): Tensor[] {
+  const outputs = [...new Set(graph.outputs)].filter((node) => node.op !== "input");
+  const own = { ...graph, outputs };
+  const results =
+    outputs.length === 0 ? [] : emitSeveral("call", inputs, { callee: calleeOf(own), results: specsOf(own) });
+  return graph.outputs.map((node) =>
+    node.op === "input" ? inputs[graph.inputs.indexOf(node)]! : results[outputs.indexOf(node)]!,
+  );
+}
 
 /** A closed graph of which transforms keep the inputs only. */
 class Checkpointed implements Callee {
   readonly name: string = "checkpoint";
-  readonly graph: Graph;
+  readonly #graph: Graph;
 
   constructor(graph: Graph) {
-    this.graph = graph;
+    this.#graph = graph;
   }
 
   expand(inputs: readonly Tensor[]): Tensor[] {
-    return replayed(this.graph, inputs);
+    return replayed(this.#graph, inputs);
   }
 
   jvp(inputs: readonly Tensor[], tangents: readonly Tangent[]): Dual {
     const active = inputs.map((_, i) => i).filter((i) => tangents[i] !== undefined);
-    const derivative = CheckpointedTangents.of(this.graph, active);
-    const found = callOf(derivative, [...inputs, ...active.map((i) => tangents[i]!)]);
+    const { graph, places } = tangentsOf(this.#graph, active);
+    const found = called(
+      graph,
+      [...inputs, ...active.map((i) => tangents[i]!)],
+      (own) =>
+        new CheckpointedTangents(
+          own,
+          this.#graph,
+          active,
+          own.outputs.map((node) => places[graph.outputs.indexOf(node)]!),
+        ),
+    );
     return {
-      values: callOf(this, inputs),
-      tangents: derivative.present.map((there) => (there ? found.shift() : undefined)),
+      values: called(this.#graph, inputs, () => this),
+      tangents: this.#graph.outputs.map((_, i) => found[places.indexOf(i)]),
     };
   }
 
   batch(inputs: readonly Tensor[], batched: readonly boolean[], size: number): Batch {
     let done: readonly boolean[] = [];
     const { graph } = traceClosed((symbols) => {
-      const batch = batchGraph(this.graph, symbols, batched, size);
+      const batch = batchGraph(this.#graph, symbols, batched, size);
       done = batch.batched;
       return batch.values;
     }, inputs);
-    return { values: callOf(new Checkpointed(graph), inputs), batched: done };
+    return { values: called(graph, inputs, (own) => new Checkpointed(own)), batched: done };
   }
 }
 
-/** The tangents of a graph's outputs, from its inputs and, linear, the tangents of those in `active`. */
+/**
+ * The graph of the tangents of a closed graph's outputs, from its inputs and the tangents of those in `active`.
+ * `places`: which output of the primal graph each of its outputs belongs to; others have no tangent.
+ */
+function tangentsOf(primal: Graph, active: readonly number[]): { graph: Graph; places: number[] } {
+  const n = primal.inputs.length;
+  let places: number[] = [];
+  const { graph } = traceClosed(
+    (symbols) => {
+      const tangents: Tangent[] = primal.inputs.map(() => undefined);
+      active.forEach((input, i) => {
+        tangents[input] = symbols[n + i];
+      });
+      const dual = pushForward(primal, symbols.slice(0, n), tangents);
+      places = dual.tangents.map((_, i) => i).filter((i) => dual.tangents[i] !== undefined);
+      return places.map((i) => dual.tangents[i]!);
+    },
+    [...primal.inputs, ...active.map((i) => primal.inputs[i]!)],
+  );
+  return { graph, places };
+}
+
+/** Tangents of outputs of a graph, those in `places`, linear in the tangents of the inputs in `active`. */
 class CheckpointedTangents extends Checkpointed {
   override readonly name = "checkpoint tangents";
   readonly #primal: Graph;
   readonly #active: readonly number[];
-  /** Which outputs have a tangent. */
-  readonly present: readonly boolean[];
+  readonly #places: readonly number[];
 
-  private constructor(joint: Graph, primal: Graph, active: readonly number[], present: readonly boolean[]) {
-    super(joint);
+  constructor(tangents: Graph, primal: Graph, active: readonly number[], places: readonly number[]) {
+    super(tangents);
     this.#primal = primal;
     this.#active = active;
-    this.present = present;
-  }
-
-  static of(primal: Graph, active: readonly number[]): CheckpointedTangents {
-    const n = primal.inputs.length;
-    let present: boolean[] = [];
-    const { graph } = traceClosed(
-      (symbols) => {
-        const tangents: Tangent[] = primal.inputs.map(() => undefined);
-        active.forEach((input, i) => {
-          tangents[input] = symbols[n + i];
-        });
-        const dual = pushForward(primal, symbols.slice(0, n), tangents);
-        present = dual.tangents.map((d) => d !== undefined);
-        return dual.tangents.filter((d) => d !== undefined);
-      },
-      [...primal.inputs, ...active.map((i) => primal.inputs[i]!)],
-    );
-    return new CheckpointedTangents(graph, primal, active, present);
+    this.#places = places;
   }
 
   /** The backward pass: the values once more, from inputs that the compiler takes for new ones. */
-  transpose(cotangents: readonly Tangent[], inputs: readonly Tangent[]): Tangent[] {
-    const n = this.#primal.inputs.length;
-    const again = inputs.slice(0, n).map((x) => raw.barrier(x!));
+  linearProgram(inputs: readonly Tangent[]): LinearProgram {
+    const again = inputs.slice(0, this.#primal.inputs.length).map((x) => raw.barrier(x!));
     const lin = linearizeGraph(this.#primal, this.#active);
-    const given = [...cotangents];
-    const cts = this.present.map((there) => (there ? given.shift() : undefined));
-    const found = pullBack(lin, primalValues(lin, again), cts);
-    return [...again.map(() => undefined), ...found];
+    return {
+      tangentInputs: lin.tangentInputs,
+      linearNodes: lin.linearNodes,
+      tangents: this.#places.map((i) => lin.tangents[i]!),
+      values: primalValues(lin, again),
+    };
   }
 }

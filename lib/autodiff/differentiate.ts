@@ -152,6 +152,43 @@ export function applyLinear(
   return lin.tangents.map((node) => node && value.get(node));
 }
 
+/** Sums of contributions to the cotangents of values. */
+class Cotangents {
+  readonly #sums = new Map<Node, Tensor>();
+  /** Of nodes with several results: one for each. */
+  readonly #results = new Map<Node, Tangent[]>();
+  /** Nodes that stand for others: the inputs of a program inside of a program. */
+  readonly #standIns = new Map<Node, Node>();
+
+  add(node: Node, more: Tangent): void {
+    if (more === undefined) return;
+    let own = node;
+    for (let next = this.#standIns.get(own); next; next = this.#standIns.get(own)) own = next;
+    const sum = this.#sums.get(own);
+    this.#sums.set(own, sum === undefined ? more : raw.add(sum, more));
+  }
+
+  of(node: Node): Tangent {
+    return this.#sums.get(node);
+  }
+
+  /** A pick passes its cotangent on to the node that it picks from. */
+  passOn(pick: Node, ct: Tensor): void {
+    const [source, index] = picked(pick);
+    const cts = this.#results.get(source) ?? source.results!.map(() => undefined);
+    cts[index] = ct;
+    this.#results.set(source, cts);
+  }
+
+  ofResults(node: Node): readonly Tangent[] | undefined {
+    return this.#results.get(node);
+  }
+
+  standIn(node: Node, forNode: Node): void {
+    this.#standIns.set(node, forNode);
+  }
+}
+
 /**
  * Reverse mode: the transpose of the linear nodes, from the cotangents of the outputs back to those of the
  * inputs, recorded in the current trace. Contributions to one value add up.
@@ -161,52 +198,61 @@ export function pullBack(
   residuals: ReadonlyMap<Node, Tensor>,
   cotangents: readonly Tangent[],
 ): Tangent[] {
-  const ct = new Map<Node, Tensor>();
-  const accumulate = (node: Node, more: Tangent) => {
-    if (more === undefined) return;
-    const sum = ct.get(node);
-    ct.set(node, sum === undefined ? more : raw.add(sum, more));
-  };
+  const cts = new Cotangents();
   lin.tangents.forEach((node, i) => {
-    if (node !== undefined) accumulate(node, cotangents[i]);
+    if (node !== undefined) cts.add(node, cotangents[i]);
   });
-  const severalCts = new Map<Node, Tangent[]>();
-  const linear = new Set<Node>([...lin.tangentInputs, ...lin.linearNodes]);
-  for (let k = lin.linearNodes.length - 1; k >= 0; k--) {
-    const node = lin.linearNodes[k]!;
-    const x = node.inputs.map((i) => (linear.has(i) ? undefined : residuals.get(i)));
-    let found: Tangent[];
-    if (hasSeveral(node)) {
-      const cts = severalCts.get(node);
-      if (cts === undefined) continue;
-      found = (severalRules[node.op] as SeveralRule<SeveralResults>).transpose(
-        cts,
-        x,
-        node.attrs,
-        node.inputs,
-      );
-    } else {
-      const y = ct.get(node);
-      if (y === undefined) continue;
-      if (node.op === "pick") {
-        const [source, index] = picked(node);
-        const cts = severalCts.get(source) ?? source.results!.map(() => undefined);
-        cts[index] = y;
-        severalCts.set(source, cts);
-        continue;
-      }
-      const rule = rules[node.op as SingleResult] as Rule<SingleResult>;
-      const { transpose } = rule;
-      if (transpose === undefined || !isLinear(node, x)) throw notLinear(node.op);
-      const shapes = node.inputs.map((i) => i.shape);
-      const application = { x, shapes, attrs: node.attrs as Attributes[SingleResult] };
-      found = atLocationOf(node, () => transpose(y, application));
-    }
+  pullThrough(lin, residuals, cts);
+  return lin.tangentInputs.map((node) => cts.of(node));
+}
+
+/** Takes cotangents back through linear nodes, the last one first. */
+function pullThrough(
+  { tangentInputs, linearNodes }: Pick<Linearization, "tangentInputs" | "linearNodes">,
+  values: ReadonlyMap<Node, Tensor>,
+  cts: Cotangents,
+): void {
+  const linear = new Set<Node>([...tangentInputs, ...linearNodes]);
+  for (let k = linearNodes.length - 1; k >= 0; k--) {
+    const node = linearNodes[k]!;
+    const x = node.inputs.map((i) => (linear.has(i) ? undefined : values.get(i)));
+    const found = hasSeveral(node) ? pullSeveral(node, x, cts) : pullSingle(node, x, cts);
     found.forEach((more, i) => {
-      if (linear.has(node.inputs[i]!)) accumulate(node.inputs[i]!, more);
+      if (linear.has(node.inputs[i]!)) cts.add(node.inputs[i]!, more);
     });
   }
-  return lin.tangentInputs.map((node) => ct.get(node));
+}
+
+/** The contributions of a node to the cotangents of its inputs. */
+function pullSingle(node: Node, x: readonly Tangent[], cts: Cotangents): readonly Tangent[] {
+  const y = cts.of(node);
+  if (y === undefined) return [];
+  if (node.op === "pick") {
+    cts.passOn(node, y);
+    return [];
+  }
+  const { transpose } = rules[node.op as SingleResult] as Rule<SingleResult>;
+  if (transpose === undefined || !isLinear(node, x)) throw notLinear(node.op);
+  const shapes = node.inputs.map((i) => i.shape);
+  const application = { x, shapes, attrs: node.attrs as Attributes[SingleResult] };
+  return atLocationOf(node, () => transpose(y, application));
+}
+
+/** The same for a node with several results; a linear program that stands in it is gone through in its place. */
+function pullSeveral(node: Node<SeveralResults>, x: readonly Tangent[], cts: Cotangents): readonly Tangent[] {
+  const ofResults = cts.ofResults(node);
+  if (ofResults === undefined) return [];
+  const callee = node.op === "call" ? (node.attrs as Attributes["call"]).callee : undefined;
+  const program = callee?.linearProgram?.(x);
+  if (program === undefined) {
+    const rule = severalRules[node.op] as SeveralRule<SeveralResults>;
+    return rule.transpose(ofResults, x, node.attrs, node.inputs);
+  }
+  const linearInputs = node.inputs.filter((_, i) => x[i] === undefined);
+  for (const [i, inner] of program.tangentInputs.entries()) cts.standIn(inner, linearInputs[i]!);
+  for (const [i, inner] of program.tangents.entries()) cts.add(inner, ofResults[i]);
+  pullThrough(program, program.values, cts);
+  return [];
 }
 
 /**

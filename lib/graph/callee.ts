@@ -1,4 +1,5 @@
 import type { Tensor } from "../tensor/tensor.js";
+import type { Node } from "./graph.js";
 
 /**
  * A function as one node of a graph, with rules of its own. All methods record operations in the current trace. Until
@@ -22,8 +23,23 @@ export interface Callee {
     cotangents: readonly (Tensor | undefined)[],
     inputs: readonly (Tensor | undefined)[],
   ): (Tensor | undefined)[];
+  /**
+   * In place of `transpose`: the linear program itself. Its nodes are transposed as if they stood where the call stands,
+   * so that contributions to a value add up in the order that they have without a call.
+   */
+  linearProgram?(inputs: readonly (Tensor | undefined)[]): LinearProgram;
   /** The results for a batch of inputs: those with a true here have `size` instances along a new first axis. */
   batch(inputs: readonly Tensor[], batched: readonly boolean[], size: number): Batch;
+}
+
+/** Nodes that are linear in `tangentInputs`, and the values that they read. */
+export interface LinearProgram {
+  /** The linear inputs, in order. */
+  readonly tangentInputs: readonly Node[];
+  readonly linearNodes: readonly Node[];
+  /** The results. */
+  readonly tangents: readonly Node[];
+  readonly values: ReadonlyMap<Node, Tensor>;
 }
 
 /** Values and their tangents; undefined is zero. */
