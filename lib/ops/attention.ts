@@ -1,6 +1,6 @@
 import { DTypeError, ShapeError } from "../errors.js";
 import { emitSeveral } from "../graph/trace.js";
-import { checkNumber, checkOptions } from "../options.js";
+import { checkFlag, checkNumber, checkOptions } from "../options.js";
 import { broadcastShapes, sameShape, show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkTensor, needBool, needFloat, operation } from "./operation.js";
@@ -24,7 +24,8 @@ export interface AttentionOptions {
  * @param k keys [..., m, d]
  * @param v values [..., m, e]; the axes before the last two broadcast
  * @returns [..., n, e]; a query to which every key is hidden gets zeros
- * @throws ShapeError where shapes do not fit; DTypeError where dtypes differ or are no floats, or the mask is not bool
+ * @throws ShapeError where shapes do not fit; DTypeError where dtypes differ or are no floats, or the mask is not bool;
+ *   ValueError for other wrong options
  */
 export const attention = operation(
   (q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor => {
@@ -42,7 +43,8 @@ export const attention = operation(
       throw new ShapeError(
         `attention: q ${show(q.shape)}, k ${show(k.shape)} and v ${show(v.shape)} do not fit: q is [..., n, d], k [..., m, d], v [..., m, e]`,
       );
-    const { mask, causal = false } = options;
+    const { mask } = options;
+    const causal = checkFlag("attention", "causal", options.causal ?? false);
     if (mask !== undefined) needBool("attention: mask", checkTensor("attention: mask", mask));
     const scale = checkNumber("attention", "scale", options.scale ?? 1 / Math.sqrt(Math.max(1, d)), {});
     const batch = broadcastShapes(
