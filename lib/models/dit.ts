@@ -182,7 +182,7 @@ function transformer(where: string, options: DitOptions, timeCount: number): Tra
   const attention = selfAttention({ dim: hidden, heads: checked.heads, dtype });
   const mlp = swiglu({
     dim: hidden,
-    ...(options.mlpHidden === undefined ? {} : { hidden: options.mlpHidden }),
+    ...(options.mlpHidden === undefined ? {} : { hidden: checkCount(where, "mlpHidden", options.mlpHidden) }),
     dtype,
   });
   const blockModulation = zeroLinear({ in: hidden, out: 6 * hidden, dtype });
@@ -307,13 +307,17 @@ function conditionParts(
   guided: boolean,
   n: number,
 ): { label?: Tensor; guidance?: Tensor } {
-  const parts = condition instanceof Tensor ? { label: condition } : { ...condition };
+  const parts: { readonly [name: string]: unknown } =
+    condition instanceof Tensor ? { label: condition } : { ...condition };
   const wanted = [...(classes > 0 ? ["label"] : []), ...(guided ? ["guidance"] : [])];
   const got = Object.keys(parts).sort();
   if (got.join() !== [...wanted].sort().join())
     throw new ValueError(
       `${where}: the condition must have ${wanted.join(" and ") || "nothing"}, got ${got.join(" and ") || "nothing"}`,
     );
+  for (const name of wanted)
+    if (!(parts[name] instanceof Tensor))
+      throw new ValueError(`${where}: ${name} must be a Tensor, got ${describe(parts[name])}`);
   const { label, guidance } = parts as { label?: Tensor; guidance?: Tensor };
   if (label !== undefined && (!sameShape(label.shape, [n]) || label.dtype !== "int32"))
     throw new ShapeError(`${where}: labels must be int32 [${n}], got ${label.dtype}${show(label.shape)}`);
