@@ -337,7 +337,8 @@ onEach("sizes of 0 and 1", (t) => {
         ],
         options,
       };
-      alike(t, setting.name, ...bothOf(setting), inputsOf(setting));
+      const names = ["value", "jvp", "vjp", "jvp of vjp", "grad of jvp"];
+      alike(t, setting.name, ...bothOf(setting), inputsOf(setting), { names });
     }
 });
 

@@ -1,10 +1,13 @@
 import * as fx from "fluxion";
 import t from "tap";
+import { namedLeaves } from "#lib/train/named.js";
 import { close } from "./support/close.js";
 
 const { nn } = fx;
 const f64 = { dtype: "float64" } as const;
 const flat = (x: fx.Tensor): number[] => Array.from(x.toTypedArray());
+const shapesOf = (params: object) =>
+  Object.fromEntries([...namedLeaves("", params)].map(([path, { shape }]) => [path.slice(1), shape]));
 
 t.test("linear computes x W + b on the last axis", async (t) => {
   const layer = nn.linear({ in: 2, out: 3, dtype: "float64" });
@@ -147,6 +150,134 @@ t.test("layerNorm and rmsNorm normalise the last axis", async (t) => {
   );
   close(t, flat(rms.apply({ scale }, input)), want(0, square + 1e-6));
   t.same(flat(layer.init(fx.random.key(0)).scale), [1, 1, 1, 1]);
+});
+
+t.test("swiglu is (silu(x G) * (x V)) W, without biases", async (t) => {
+  const layer = nn.swiglu({ dim: 3, hidden: 2, dtype: "float64" });
+  const params = layer.init(fx.random.key(1));
+  t.same(shapesOf(params), { "in/weight": [3, 4], "out/weight": [2, 3] });
+  const x = fx.random.normal(fx.random.key(2), [2, 4, 3], f64);
+  const [gate, value] = fx.split(params.in.weight, 2, 1) as [fx.Tensor, fx.Tensor];
+  const want = fx.matmul(fx.mul(fx.silu(fx.matmul(x, gate)), fx.matmul(x, value)), params.out.weight);
+  close(t, flat(layer.apply(params, x)), flat(want));
+  t.same(layer.apply(params, fx.ones([3], f64)).shape, [3], "one row");
+  t.doesNotThrow(() => fx.checkGrads(layer.apply, [params, x]));
+  // 8/3 dim, to the next multiple of 8: about the parameters of two layers of 4 dim, 8 dim^2.
+  for (const [dim, hidden] of [
+    [3, 8],
+    [4, 16],
+    [16, 48],
+    [384, 1024],
+  ] as const)
+    t.same(
+      shapesOf(nn.swiglu({ dim }).init(fx.random.key(0))),
+      { "in/weight": [dim, 2 * hidden], "out/weight": [hidden, dim] },
+      `dim ${dim}`,
+    );
+  t.equal(nn.swiglu({ dim: 3 }).init(fx.random.key(0)).in.weight.dtype, "float32");
+});
+
+t.test("self-attention is attention of each head, joined", async (t) => {
+  const [n, dim, heads] = [5, 8, 2];
+  const x = fx.random.normal(fx.random.key(3), [3, n, dim], f64);
+  const visible = fx.tensor([true, true, false, true, true], { shape: [n] });
+  const positions = fx.tensor([0, 3, 1, 2, 7], f64);
+  for (const queryKeyNorm of [true, false])
+    for (const inputs of [{}, { causal: true }, { mask: visible, scale: 0.3 }, { rotary: { positions } }]) {
+      const layer = nn.selfAttention({ dim, heads, queryKeyNorm, dtype: "float64" });
+      const drawn = layer.init(fx.random.key(4));
+      const scale = (seed: number) => fx.random.normal(fx.random.key(seed), [dim / heads], f64);
+      const params = queryKeyNorm ? { ...drawn, queryScale: scale(5), keyScale: scale(6) } : drawn;
+      const [q, k, v] = fx.split(fx.matmul(x, params.qkv.weight), 3, 2).map((y, i) =>
+        fx.split(y, heads, 2).map((part) => {
+          if (i === 2) return part;
+          const own = i === 0 ? params.queryScale : params.keyScale;
+          const normed = own === undefined ? part : fx.rmsNorm(part, { scale: own });
+          return "rotary" in inputs ? nn.rotaryEmbedding(normed, { positions }) : normed;
+        }),
+      ) as [fx.Tensor[], fx.Tensor[], fx.Tensor[]];
+      const { rotary: _, ...options } = inputs as fx.nn.SelfAttentionInputs;
+      const found = q.map((_, h) => fx.attention(q[h]!, k[h]!, v[h]!, options));
+      const name = `${queryKeyNorm ? "normalised" : "plain"}, ${Object.keys(inputs)}`;
+      const want = fx.matmul(fx.concat(found, 2), params.out.weight);
+      close(t, flat(layer.apply(params, x, inputs)), flat(want), 1e-12, name);
+      t.doesNotThrow(
+        () =>
+          fx.checkGrads((p: typeof drawn, y: fx.Tensor) => layer.apply(p, y, inputs), [params, x] as const),
+        name,
+      );
+    }
+});
+
+t.test("self-attention takes any axes in front, and knows no order of its own", async (t) => {
+  const layer = nn.selfAttention({ dim: 6, heads: 3, dtype: "float64" });
+  const params = layer.init(fx.random.key(1));
+  t.same(shapesOf(params), {
+    keyScale: [2],
+    "out/weight": [6, 6],
+    "qkv/weight": [6, 18],
+    queryScale: [2],
+  });
+  t.same(flat(params.queryScale!), [1, 1]);
+  t.same(shapesOf(nn.selfAttention({ dim: 6, heads: 1, queryKeyNorm: false }).init(fx.random.key(1))), {
+    "out/weight": [6, 6],
+    "qkv/weight": [6, 18],
+  });
+  const x = fx.random.normal(fx.random.key(2), [2, 3, 4, 6], f64);
+  const y = layer.apply(params, x);
+  t.same(y.shape, [2, 3, 4, 6]);
+  const one = fx.reshape(fx.slice(x, [1, 2, 0, 0], [1, 1, 4, 6]), [4, 6]);
+  close(t, flat(layer.apply(params, one)), flat(y).slice(-24));
+  const order = fx.tensor([2, 0, 3, 1], { dtype: "int32" });
+  close(t, flat(layer.apply(params, fx.take(x, order, 2))), flat(fx.take(y, order, 2)));
+  t.same(layer.apply(params, fx.ones([1, 6], f64)).shape, [1, 6], "one element");
+  t.same(layer.apply(params, fx.ones([0, 6], f64)).shape, [0, 6], "no element");
+});
+
+t.test("what self-attention and swiglu cannot take is named", async (t) => {
+  const layer = nn.selfAttention({ dim: 4, heads: 2 });
+  const params = layer.init(fx.random.key(0));
+  const x = fx.ones([3, 4]);
+  const swiglu = nn.swiglu({ dim: 4 });
+  const refused: [() => unknown, string, RegExp][] = [
+    [() => nn.selfAttention({ dim: 4 } as never), "ValueError", /selfAttention: heads must be a whole/],
+    [() => nn.selfAttention({ dim: 4, heads: 3 }), "ValueError", /3 heads do not divide 4 features/],
+    [
+      () => nn.selfAttention({ dim: 4, heads: 2, bias: true } as never),
+      "ValueError",
+      /unknown option "bias"/,
+    ],
+    [
+      () => nn.selfAttention({ dim: 4, heads: 2, queryKeyNorm: 1 as never }),
+      "ValueError",
+      /queryKeyNorm must/,
+    ],
+    [() => nn.selfAttention({ dim: 4, heads: 2, dtype: "int32" }), "DTypeError", /dtype must be "float32"/],
+    [
+      () => layer.apply(params, fx.ones([3, 5])),
+      "ShapeError",
+      /selfAttention: .*\[\.\.\., 4\], got \[3, 5\]/,
+    ],
+    [
+      () => layer.apply(params, fx.ones([4])),
+      "ShapeError",
+      /selfAttention: needs \[\.\.\., n, 4\], got \[4\]/,
+    ],
+    [() => layer.apply(params, x, { masks: x } as never), "ValueError", /unknown option "masks"/],
+    [() => layer.apply(params, x, { mask: x }), "DTypeError", /bool/],
+    [() => layer.apply(params, x, { mask: fx.ones([3, 2], { dtype: "bool" }) }), "ShapeError", /mask/],
+    [() => layer.apply(params, x, { causal: "no" as never }), "ValueError", /causal must be true or false/],
+    [() => layer.apply(params, x, { rotary: { positions: fx.ones([2]) } }), "ShapeError", /positions/],
+    [() => nn.swiglu({ dim: 0 }), "ValueError", /swiglu: dim must be a whole number >= 1, got 0/],
+    [() => nn.swiglu({ dim: 4, hidden: 0 }), "ValueError", /swiglu: hidden must/],
+    [() => nn.swiglu({ dim: 4, bias: true } as never), "ValueError", /unknown option "bias"/],
+    [
+      () => swiglu.apply(swiglu.init(fx.random.key(0)), fx.ones([3, 5])),
+      "ShapeError",
+      /\[\.\.\., 4\], got \[3, 5\]/,
+    ],
+  ];
+  for (const [use, name, message] of refused) t.throws(use, { name, message }, String(message));
 });
 
 t.test("wrong input is named", async (t) => {
