@@ -47,7 +47,7 @@ function turned(x: T): T {
 const inner = (a: readonly T[], b: readonly T[]): T =>
   a.map((x, i) => fx.sum(fx.mul(x, b[i]!))).reduce((p, q) => fx.add(p, q));
 
-/** Every nesting of derivatives up to the second order, and one of the third, of f at x along dx, ddx and w. */
+/** Every nesting of derivatives up to the second order, and some of the third, of f at x along dx, ddx and w. */
 function derivatives(
   f: (...x: T[]) => T,
   x: readonly T[],
@@ -59,16 +59,19 @@ function derivatives(
   const along = (...a: T[]) => fx.jvp(f, a, dx as T[])[1];
   const gradient = (...a: T[]) => fx.vjp(f, ...a)[1](w) as T[];
   const hvp = (...a: T[]) => fx.jvp(gradient, a, dx as T[])[1];
-  const gradOf = (g: (...a: T[]) => T) => fx.grad(g, { argnums })(...x) as T[];
+  const gradOf = (g: (...a: T[]) => T, at: readonly T[] = x) => fx.grad(g, { argnums })(...at) as T[];
+  const slope = (...a: T[]) => fx.sum(fx.mul(along(...a), w));
   return {
     value: () => [f(...x)],
     jvp: () => [along(...x)],
     vjp: () => gradient(...x),
     "jvp of jvp": () => [fx.jvp(along, x as T[], ddx as T[])[1]],
     "jvp of vjp": () => hvp(...x),
-    "grad of jvp": () => gradOf((...a) => fx.sum(fx.mul(along(...a), w))),
+    "grad of jvp": () => gradOf(slope),
     "grad of grad": () => gradOf((...a) => inner(gradient(...a), dx)),
     "jvp of jvp of vjp": () => fx.jvp(hvp, x as T[], ddx as T[])[1],
+    "jvp of grad of jvp": () => fx.jvp((...a: T[]) => gradOf(slope, a), x as T[], ddx as T[])[1],
+    "grad of jvp of vjp": () => gradOf((...a) => inner(hvp(...a), ddx)),
   };
 }
 
