@@ -61,7 +61,7 @@ async function main(options: {
   const sampled = await trainer.sample(label.size, { sampler: fx.flow.oneStep(), condition: label, key });
   const drawn = data.sampleLabelled(key, label.size, { labels: label }).data;
   for (const [name, images, title] of [
-    ["one-step", sampled, `Drawn in one step by the network, after ${steps} steps of mean flow`],
+    ["one-step", sampled, `One-step samples, ${steps} training steps`],
     ["data", drawn, "Drawn by code"],
   ] as const) {
     const figure = fx.plot.imageGrid(images, { columns: perClass, rowLabels: data.classNames, title });

@@ -409,6 +409,36 @@ onEach(
   },
 );
 
+onEach("a rule that adds something to a tangent is affine, and reverse mode says so", async (t) => {
+  const x = normal([3], 1);
+  const affine: { [name: string]: (dx: T) => T } = {
+    add: (dx) => fx.add(dx, 1),
+    sub: (dx) => fx.sub(x, dx),
+    concat: (dx) => fx.concat([fx.slice(dx, [0], [2]), fx.ones([1], { dtype: "float64" })], 0),
+    where: (dx) => fx.where(fx.greater(x, 0), dx, x),
+  };
+  for (const rule of Object.values(affine)) {
+    const f = fx.customJvp(
+      (x: T) => x,
+      ([x], [dx]) => [x, rule(dx)],
+    );
+    t.throws(() => fx.grad((x: T) => fx.sum(f(x)))(x), {
+      name: "ValueError",
+      message: /custom rule is not linear/,
+    });
+  }
+  const masked = fx.customJvp(
+    (x: T) => x,
+    ([x], [dx]) => [x, fx.where(fx.greater(x, 0), dx, 0)],
+  );
+  t.same(
+    fx
+      .grad((x: T) => fx.sum(masked(x)))(x)
+      .toArray(),
+    fx.cast(fx.greater(x, 0), "float64").toArray(),
+  );
+});
+
 onEach("a rule may use loops, checkpoints and custom functions on tangents and cotangents", async (t) => {
   const w = normal([3, 3], 1);
   const x = normal([3], 2);

@@ -447,7 +447,7 @@ t.test("a training in context with an average continues to the bit", async (t) =
   const [a, b] = [second, whole].map(({ params, emaParams }) => fx.tree.leaves([params, emaParams]));
   t.ok(a!.length > 20 && a!.every((x, i) => sameBits(x, b![i]!)), "parameters and their average");
   const other = new fx.Trainer({
-    model: models.averageVelocityDit({ ...small, contextTokens: 1 }),
+    model: models.averageVelocityDit(small),
     objective: flow.meanFlow(),
     data: shapes,
     optimizer: optimizer(),
@@ -478,7 +478,8 @@ t.test("options that do not fit are named", async (t) => {
       "ValueError",
       /conditioning must be one of "adaLN-zero", "in-context", got "cross"/,
     ],
-    [{ contextTokens: 0 }, "ValueError", /contextTokens must be a whole number/],
+    [{ conditioning: "in-context", contextTokens: 0 }, "ValueError", /contextTokens must be a whole number/],
+    [{ contextTokens: 2 }, "ValueError", /contextTokens is for conditioning "in-context"/],
     [{ timeEmbedding: "none" }, "ValueError", /timeEmbedding must be one of/],
     [{ dtype: "int32" }, "DTypeError", /dtype must be "float32" or "float64"/],
     [{ width: 3 }, "ValueError", /unknown option "width"/],

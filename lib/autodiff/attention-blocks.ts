@@ -62,7 +62,7 @@ export function inBlocks(inputs: readonly Tensor[], attrs: Attributes["attention
   if (part === "tangent") {
     if (d0) rows.dq = cut(d0);
     const turn = checkpoint((row: Rows, k: Tensor, v: Tensor, dk: Tensor[], dv: Tensor[], shared: Tensor[]) =>
-      tangentRows({ mask: shared[0], ...row }, k, v, dk[0], dv[0], attrs, n),
+      tangentRows({ mask: shared[0], ...row }, k, v, dk[0], dv[0], attrs),
     );
     const [, [dO, dL]] = scan(
       (none: readonly Tensor[], row: Rows) =>
@@ -75,7 +75,7 @@ export function inBlocks(inputs: readonly Tensor[], attrs: Attributes["attention
   if (d0) rows.co = cut(d0);
   if (d1) rows.cl = cut(d1);
   const turn = checkpoint((row: Rows, k: Tensor, v: Tensor, shared: Tensor[]) =>
-    cotangentRows({ mask: shared[0], ...row }, k, v, attrs, n),
+    cotangentRows({ mask: shared[0], ...row }, k, v, attrs),
   );
   const [[ck, cv], cq] = scan(
     ([ck, cv]: readonly [Tensor, Tensor], row: Rows) => {
@@ -105,19 +105,21 @@ const widened = (x: Tensor, shape: readonly number[]): Tensor =>
 
 type Rows = { readonly [name: string]: Tensor | undefined };
 
-/** P = exp(scale q k^T - l), 0 where hidden and in rows past the last one. [..., block, m]. */
-function probabilities(row: Rows, k: Tensor, attrs: Attributes["attention"], n: number): Tensor {
-  const q = row.q!;
-  const scores = scaled(raw.matmul(q, raw.matrixTranspose(k)), attrs.scale);
+/** P = exp(scale q k^T - l), 0 where hidden; [..., block, m]. Rows past the last one meet zero (co)tangents only. */
+function probabilities(row: Rows, k: Tensor, attrs: Attributes["attention"]): Tensor {
+  const scores = scaled(raw.matmul(row.q!, raw.matrixTranspose(k)), attrs.scale);
   const { shape } = scores;
   const [rowAxis, columnAxis] = [shape.length - 2, shape.length - 1];
-  const index = raw.add(raw.iota(shape, rowAxis, "int32"), raw.broadcast(row.first!, shape, []));
-  let visible = raw.less(index, raw.constant(n, shape, "int32"));
-  if (attrs.causal)
-    visible = raw.logicalAnd(visible, raw.lessEqual(raw.iota(shape, columnAxis, "int32"), index));
-  if (row.mask) visible = raw.logicalAnd(visible, widened(row.mask, shape));
-  const exponent = raw.sub(scores, raw.spread(row.l!, shape, [columnAxis]));
-  return raw.exp(raw.where(visible, exponent, raw.constantLike(exponent, Number.NEGATIVE_INFINITY)));
+  let exponent = raw.sub(scores, raw.spread(row.l!, shape, [columnAxis]));
+  const show = (visible: Tensor) => {
+    exponent = raw.where(visible, exponent, raw.constantLike(exponent, Number.NEGATIVE_INFINITY));
+  };
+  if (attrs.causal) {
+    const index = raw.add(raw.iota(shape, rowAxis, "int32"), raw.broadcast(row.first!, shape, []));
+    show(raw.lessEqual(raw.iota(shape, columnAxis, "int32"), index));
+  }
+  if (row.mask) show(widened(row.mask, shape));
+  return raw.exp(exponent);
 }
 
 const scaled = (x: Tensor, scale: number) => raw.mul(x, raw.constantLike(x, scale));
@@ -133,9 +135,8 @@ function tangentRows(
   dk: Tangent,
   dv: Tangent,
   attrs: Attributes["attention"],
-  n: number,
 ): [Tensor, Tensor] {
-  const p = probabilities(row, k, attrs, n);
+  const p = probabilities(row, k, attrs);
   const scores: Tensor[] = [];
   if (row.dq) scores.push(raw.matmul(row.dq, raw.matrixTranspose(k)));
   if (dk) scores.push(raw.matmul(row.q!, raw.matrixTranspose(dk)));
@@ -153,9 +154,8 @@ function cotangentRows(
   k: Tensor,
   v: Tensor,
   attrs: Attributes["attention"],
-  n: number,
 ): [Tensor, Tensor, Tensor] {
-  const p = probabilities(row, k, attrs, n);
+  const p = probabilities(row, k, attrs);
   const { co, cl } = row;
   const terms: Tensor[] = [];
   if (co) terms.push(raw.matmul(co, raw.matrixTranspose(v)), across(raw.neg(rowSum(raw.mul(co, row.o!))), p));

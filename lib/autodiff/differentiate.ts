@@ -284,13 +284,21 @@ function isLinear({ op, inputs, dtype }: Node, x: readonly Tangent[]): boolean {
     case "scatter":
       return x[1] !== undefined;
     case "where":
-      return x[0] !== undefined;
+      return x[0] !== undefined && inputs.every((node, i) => i === 0 || x[i] === undefined || isZero(node));
+    // With something added it is affine.
+    case "add":
+    case "sub":
+    case "concat":
+      return inputs.every((node, i) => x[i] === undefined || isZero(node));
     case "cast":
       return isFloat(inputs[0]!.dtype) && isFloat(dtype);
     default:
       return true;
   }
 }
+
+const isZero = ({ op, attrs }: Node): boolean =>
+  op === "constant" && (attrs as Attributes["constant"]).value === 0;
 
 /** Derivative rules of the library are linear; those of users should be. */
 const notLinear = (op: string): ValueError =>

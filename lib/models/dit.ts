@@ -357,6 +357,8 @@ function check(where: string, options: DitOptions) {
     throw new ValueError(
       `${where}: hidden must be a multiple of 4 heads (rotary embedding turns pairs by row and by column), got ${hidden} and ${heads} heads`,
     );
+  if (options.contextTokens !== undefined && options.conditioning !== "in-context")
+    throw new ValueError(`${where}: contextTokens is for conditioning "in-context"`);
   const conditioning = checkChoice(where, "conditioning", options.conditioning ?? "adaLN-zero", [
     "adaLN-zero",
     "in-context",
