@@ -15,7 +15,7 @@ export function drawResults(results: Results): Figure {
     },
     spacing: 40,
     resolve: apart,
-    vconcat: [gemmPanels, stepPanels, scalingPanels, otherPanels].flatMap((panels) => {
+    vconcat: [gemmPanels, stepPanels, attentionPanels, scalingPanels, otherPanels].flatMap((panels) => {
       const drawn = panels(results);
       return drawn.length === 0 ? [] : [{ spacing: 40, resolve: apart, hconcat: drawn }];
     }),
@@ -76,6 +76,44 @@ function stepPanels({ steps }: Results): Panel[] {
       y: "name",
       step: stepFor(new Set(others.map(({ peer }) => peer)).size),
       rows: floors,
+      labels: false,
+    }),
+  ];
+}
+
+function attentionPanels({ attention }: Results): Panel[] {
+  if (attention === undefined || attention.length === 0) return [];
+  const rows = attention.map((row) => ({
+    ...row,
+    name: `${row.title}, ${row.heads} x ${row.n}${row.causal ? ", causal" : ""}`,
+  }));
+  const others = rows.flatMap(({ name, plain, torch }) => [
+    { name, side: "composition", ratio: plain.ratio.median },
+    ...(torch?.ratio === undefined ? [] : [{ name, side: torch.name, ratio: torch.ratio.median }]),
+  ]);
+  const shares = rows.map(({ name, shareOfPeak }) => ({
+    name,
+    share: shareOfPeak === undefined ? null : 100 * shareOfPeak.median,
+  }));
+  return [
+    bars({
+      heading: "Attention: the time of its composition over ours",
+      x: "ratio",
+      axis: "times",
+      log: true,
+      mark: 1,
+      y: "name",
+      offset: "side",
+      rows: others,
+    }),
+    bars({
+      heading: "Attention: share of the peak",
+      x: "share",
+      axis: "%",
+      mark: 100,
+      y: "name",
+      step: stepFor(new Set(others.map(({ side }) => side)).size),
+      rows: shares,
       labels: false,
     }),
   ];

@@ -3,7 +3,7 @@ import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 /** What can be measured, in the order of the report. */
-export const sections = ["peak", "gemm", "steps", "map", "scaling", "startup", "bits"] as const;
+export const sections = ["peak", "gemm", "steps", "attention", "map", "scaling", "startup", "bits"] as const;
 export type SectionName = (typeof sections)[number];
 
 export const help = `Measures this library beside its peers and against the machine's own limits.
@@ -11,14 +11,15 @@ export const help = `Measures this library beside its peers and against the mach
 usage: npm run bench -- [flags]
 
   --only LIST   some sections, separated by commas, of:
-                  peak     what the machine does at best: multiply-adds and memory
-                  gemm     matrix products, beside OpenBLAS
-                  steps    training steps of FM, MF and iMF, beside PyTorch, jax-js and tfjs
-                  map      elementwise work, beside the memory's speed
-                  scaling  a step of FM over batch, width and threads
-                  startup  import, first step and memory, in fresh processes
-                  bits     the same bits on 1, 2, 3 and 8 threads
-  --quick       fewer rounds and sizes: about 3 minutes in all instead of about 20
+                  peak       what the machine does at best: multiply-adds and memory
+                  gemm       matrix products, beside OpenBLAS
+                  steps      training steps of FM, MF and iMF, beside PyTorch, jax-js and tfjs
+                  attention  its value and derivatives, beside the plain composition and PyTorch
+                  map        elementwise work, beside the memory's speed
+                  scaling    a step of FM over batch, width and threads
+                  startup    import, first step and memory, in fresh processes
+                  bits       the same bits on 1, 2, 3 and 8 threads
+  --quick       fewer rounds and sizes: about 4 minutes in all instead of about 30
   --json FILE   writes all figures as data, too
   --svg FILE    draws them, too (needs the packages vega and vega-lite)
   --peers DIR   the folder in whose node_modules jax-js and tfjs are (default: this package's)

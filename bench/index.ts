@@ -2,6 +2,7 @@
 import { cpus } from "node:os";
 import * as fx from "fluxion";
 import { instructionSet, threads } from "#lib/backend/cpu.js";
+import { benchAttention } from "./attention.js";
 import type { Bench } from "./bench.js";
 import { benchBits } from "./bits.js";
 import { stopChildren } from "./children.js";
@@ -25,6 +26,7 @@ const all: { readonly [Name in SectionName]: Section } = {
   peak: { title: "What the machine does at best", run: benchPeak },
   gemm: { title: "Matrix products, float32", run: benchGemm },
   steps: { title: "Training steps on the checkerboard", run: benchSteps },
+  attention: { title: "Attention and its derivatives, float32", run: benchAttention },
   map: { title: "Elementwise work on large arrays", run: benchMap },
   scaling: { title: "Flow matching by batch, width and threads", run: benchScaling },
   startup: { title: "Start-up in fresh processes", run: benchStartup },
@@ -43,7 +45,7 @@ async function main(flags: Flags): Promise<void> {
     node: process.version,
   };
   print(`${machine.processor}, ${machine.threads} threads, ${machine.instructionSet}, Node ${machine.node}`);
-  const compares = flags.only.some((name) => name === "gemm" || name === "steps");
+  const compares = flags.only.some((name) => ["gemm", "steps", "attention"].includes(name));
   const { peers, about } = compares ? await findPeers(flags.peers, print) : { peers: {}, about: {} };
   const peak = new Peak();
   const bench: Bench = { quick: flags.quick, rounds: flags.quick ? 3 : 11, peers, peak, print, progress };

@@ -1,3 +1,4 @@
+import type { AttentionRow } from "./attention.js";
 import type { Bits } from "./bits.js";
 import type { GemmRow } from "./gemm.js";
 import type { MapRow } from "./map.js";
@@ -15,6 +16,7 @@ export interface Results {
   readonly peak: readonly PeakRow[];
   readonly gemm?: readonly GemmRow[];
   readonly steps?: Steps;
+  readonly attention?: readonly AttentionRow[];
   readonly map?: readonly MapRow[];
   readonly scaling?: readonly ScalingRow[];
   readonly startup?: Startup;

@@ -1,12 +1,27 @@
 // The bench's arithmetic and its command line, and the measurements of the machine that it relies on. No timing is
 // asserted.
+import * as fx from "fluxion";
 import t from "tap";
-import { measureBandwidth, measurePeak } from "#lib/backend/cpu.js";
+import { measureBandwidth, measurePeak, setThreads, threads, workspaceBytes } from "#lib/backend/cpu.js";
+import { lower } from "#lib/compile/lower.js";
+import { programGraph } from "#lib/compile/program.js";
 import { BackendError } from "#lib/errors.js";
+import { benchAttention } from "../bench/attention.js";
+import {
+  type AttentionSize,
+  attentionFlops,
+  attentionInputs,
+  attentionProgram,
+  attentionWorks,
+  fusedAttention,
+  plainAttention,
+} from "../bench/attention-work.js";
+import type { Bench } from "../bench/bench.js";
 import { FlagError, readFlags, sections } from "../bench/flags.js";
 import { macsPerSample, objectives, stepFlops } from "../bench/floor.js";
 import { engineering } from "../bench/format.js";
 import { alternate, fastest, type Side } from "../bench/measure.js";
+import { Peak } from "../bench/peak.js";
 import { threadCounts } from "../bench/scaling.js";
 import { ratio, summarize } from "../bench/statistics.js";
 
@@ -33,6 +48,92 @@ t.test("the floor counts the multiply-adds of the layers", (t) => {
   t.equal(stepFlops("mf75", 128, 4, 4096), 2 * 49_920 * 3.25 * 4096);
   t.equal(stepFlops("imf", 128, 4, 1), 2 * 49_920 * 5);
   t.equal(objectives.length, 4);
+  t.end();
+});
+
+t.test("attention's operations are those of its products, for the pairs that are seen", (t) => {
+  const size: AttentionSize = { heads: 4, n: 4096, m: 4096, d: 64, e: 64, causal: false };
+  const value = 2 * 4 * 4096 ** 2 * 128;
+  const derivative = 2 * 4 * 4096 ** 2 * (3 * 64 + 2 * 64);
+  t.equal(attentionFlops("value", size), value);
+  t.equal(attentionFlops("jvp", size), value + derivative);
+  t.equal(attentionFlops("vjp", size), value + derivative);
+  t.equal(attentionFlops("hvp", size), undefined);
+  const causal = (n: number, m: number) =>
+    attentionFlops("value", { heads: 1, n, m, d: 2, e: 3, causal: true });
+  t.equal(causal(3, 3), 2 * (1 + 2 + 3) * 5);
+  t.equal(causal(4, 2), 2 * (1 + 2 + 2 + 2) * 5);
+  t.equal(causal(2, 4), 2 * (1 + 2) * 5);
+  t.end();
+});
+
+t.test("attention and its composition are the same work", (t) => {
+  for (const causal of [false, true]) {
+    const size: AttentionSize = { heads: 2, n: 5, m: 5, d: 3, e: 4, causal };
+    for (const work of attentionWorks) {
+      const [fused, plain] = [fusedAttention(size), plainAttention(size)].map((attend) =>
+        fx.tree.leaves(fx.jit(attentionProgram(work, attend))(...attentionInputs(size))),
+      ) as [fx.Tensor[], fx.Tensor[]];
+      t.equal(fused.length, { value: 1, jvp: 2, vjp: 4, hvp: 6 }[work]);
+      const errors = fused.map((x, i) => fx.max(fx.abs(x.sub(plain[i]!))).item() as number);
+      t.ok(Math.max(...errors) < 1e-5, `${work}${causal ? ", causal" : ""}: ${errors}`);
+    }
+  }
+  t.end();
+});
+
+t.test("attention's rows have times, ratios and memory, and a line for each side", async (t) => {
+  const lines: string[] = [];
+  const bench: Bench = {
+    quick: true,
+    rounds: 1,
+    peers: {},
+    peak: new Peak(),
+    print: (line) => lines.push(line),
+    progress: () => {},
+  };
+  const size: AttentionSize = { heads: 1, n: 256, m: 256, d: 8, e: 8, causal: true };
+  const before = fx.backend();
+  const rows = await benchAttention(bench, [size]);
+  t.equal(fx.backend(), before);
+  t.same(
+    rows.map(({ work }) => work),
+    attentionWorks,
+  );
+  for (const { work, seconds, shareOfPeak, memory, plain, torch, ...rest } of rows) {
+    t.match(rest, size);
+    t.ok(seconds.median > 0 && plain.seconds.median > 0 && plain.ratio.median > 0, work);
+    t.equal(shareOfPeak === undefined, work === "hvp", "what has no count has no share");
+    t.equal(torch, undefined);
+    for (const { temporaries, whole } of [memory, plain.memory]) t.ok(whole >= temporaries, work);
+    t.ok(plain.memory.temporaries >= 4 * 256 * 256, "the composition holds all scores");
+    t.equal(plain.memoryRatio, plain.memory.whole / memory.whole);
+  }
+  const sides = lines.slice(2).map((line) => /fx\.attention|composition/.exec(line)?.[0]);
+  t.same(sides, [undefined, ...attentionWorks.flatMap(() => ["fx.attention", "composition"])]);
+});
+
+t.test("a workspace holds the temporaries, those of loops too, and what each thread needs", (t) => {
+  const planOf = (f: (x: fx.Tensor) => unknown) => {
+    const { graph, memory } = fx.inspect(f, fx.zeros([64, 300]));
+    return { plan: lower(programGraph(graph)), memory };
+  };
+  const all = threads();
+  t.teardown(() => setThreads(all));
+  const onThreads = (count: number, plan: Parameters<typeof workspaceBytes>[0]) => {
+    setThreads(count);
+    return workspaceBytes(plan);
+  };
+  const chain = planOf((x) => fx.softmax(fx.matmul(x, fx.softmax(fx.transpose(x)))));
+  t.ok(chain.memory.arena > 0);
+  t.ok(onThreads(1, chain.plan) >= chain.memory.arena);
+  t.ok(onThreads(5, chain.plan) > onThreads(1, chain.plan), "each thread has a part of its own");
+
+  const turn = (carry: fx.Tensor) => [fx.matmul(fx.matmul(carry, fx.transpose(carry)), carry), []] as const;
+  const loop = planOf((x) => fx.scan(turn, x, [], { length: 3 })[0]);
+  t.ok(loop.memory.local >= 4 * 64 * 64, "a turn has a temporary");
+  t.ok(onThreads(1, loop.plan) >= loop.memory.arena + loop.memory.local);
+  t.throws(() => workspaceBytes({ ...chain.plan, outputs: [99] }), BackendError);
   t.end();
 });
 

@@ -9,6 +9,8 @@ One JSON object a line, both ways. First line out: {"ready": true}. Requests:
    "transposed": "none" | "left" | "right", "inner": times, ...}
   {"task": "step", "objective": "fm" | "mf" | "mf75" | "imf", "hidden": 128, "layers": 4, "batch": 4096,
    "jvp": "none" | "forward" | "double-backward", ...}
+  {"task": "attention", "work": "value" | "jvp" | "vjp" | "hvp", "heads": 8, "n": 1024, "m": 1024, "d": 64, "e": 64,
+   "causal": 0 | 1, "jvp": "none" | "forward" | "double-backward", ...}
 each with "repeats". Answer: {"seconds": [one for each repeat]} or {"error": text}.
 What a request needs (matrices, network, optimizer) is made once and kept: training goes on from request to request.
 """
@@ -178,7 +180,47 @@ def step(request):
     return work
 
 
-kinds = {"gemm": gemm, "step": step}
+def attention(request):
+    """softmax(q k^T / sqrt(d)) v and its derivatives, as bench/attention-work.ts has them."""
+    heads, n, m, d, e = (request[name] for name in ("heads", "n", "m", "d", "e"))
+    jvp = forward_jvp if request["jvp"] == "forward" else double_backward_jvp
+    if jvp is None:
+        raise ImportError("functorch is not installed")
+    triple = lambda: (torch.randn(heads, n, d), torch.randn(heads, m, d), torch.randn(heads, m, e))
+    inputs, directions, cotangent = triple(), triple(), torch.randn(heads, n, e)
+    hidden = torch.ones(n, m, dtype=torch.bool).triu(1) if request["causal"] else None
+
+    def attend(q, k, v):
+        scores = (q @ k.mT) * d**-0.5
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, -torch.inf)
+        return torch.softmax(scores, -1) @ v
+
+    def value_and_gradients():
+        x = [x.detach().requires_grad_() for x in inputs]
+        y = attend(*x)
+        return y, torch.autograd.grad(y, x, cotangent)
+
+    def hessian_product():
+        """The Hessian is symmetric: its product with the directions is the gradient of <gradients, directions>. (Forward
+        over reverse fails: softmax's derivative has no forward mode in PyTorch 1.13.)"""
+        x = [x.detach().requires_grad_() for x in inputs]
+        g = torch.autograd.grad(attend(*x), x, cotangent, create_graph=True)
+        return g, torch.autograd.grad(g, x, directions)
+
+    def value():
+        with torch.no_grad():
+            return attend(*inputs)
+
+    return {
+        "value": value,
+        "jvp": lambda: jvp(attend, inputs, directions),
+        "vjp": value_and_gradients,
+        "hvp": hessian_product,
+    }[request["work"]]
+
+
+kinds = {"gemm": gemm, "step": step, "attention": attention}
 made = {}
 
 

@@ -30,6 +30,7 @@ interface NativePlan {
   run(inputs: readonly TypedArray[], outputs: readonly TypedArray[]): void;
   runAsync(inputs: readonly TypedArray[], outputs: readonly TypedArray[]): Promise<void>;
   loop(inputs: readonly TypedArray[], carried: number): NativeLoop;
+  workspaceBytes(): number;
 }
 
 interface NativeLoop {
@@ -127,6 +128,17 @@ export function measurePeak(threads: number, seconds: number): number {
  */
 export function measureBandwidth(threads: number, bytes: number): number {
   return translated(() => addon().measureBandwidth(threads, bytes));
+}
+
+/**
+ * The memory that a run of this plan holds besides its inputs and outputs, in bytes, on the threads in use: temporaries,
+ * packed operands of products, partial sums, and what each thread has for itself.
+ *
+ * @throws BackendError for a plan that the addon does not run
+ */
+export function workspaceBytes(plan: Plan): number {
+  const native = addon();
+  return translated(() => native.createPlan(serialise(native, optimize(plan))).workspaceBytes());
 }
 
 class CpuExecutable implements Executable {

@@ -176,7 +176,7 @@ Napi::Value makeLoop(const Napi::CallbackInfo& info, const std::shared_ptr<Runne
   return object;
 }
 
-// createPlan(words) -> { run(inputs, outputs), runAsync(inputs, outputs), loop(inputs, carried) }
+// createPlan(words) -> { run(inputs, outputs), runAsync(inputs, outputs), loop(inputs, carried), workspaceBytes() }
 Napi::Value createPlan(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
@@ -204,6 +204,9 @@ Napi::Value createPlan(const Napi::CallbackInfo& info) {
         [](Napi::Env e) { return e.Undefined(); }, [] {});
   });
   method(env, object, "loop", [runner](const Napi::CallbackInfo& call) { return makeLoop(call, runner); });
+  method(env, object, "workspaceBytes", [runner](const Napi::CallbackInfo& call) {
+    return Napi::Number::New(call.Env(), static_cast<double>(runner->workspaceBytes()));
+  });
   return object;
 }
 

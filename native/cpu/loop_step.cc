@@ -58,6 +58,8 @@ struct LoopStep final : PreparedStep {
     runner->release(std::move(workspace));
   }
 
+  size_t heldBytes() const override { return runner->workspaceBytes(); }
+
   Step step;
   std::shared_ptr<Runner> runner;
   std::vector<size_t> spareOffsets, carryBytes, xBytes, yBytes;

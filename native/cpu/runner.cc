@@ -89,6 +89,13 @@ std::unique_ptr<Runner::Workspace> Runner::acquire() {
   return workspace;
 }
 
+size_t Runner::workspaceBytes() const {
+  double bytes = static_cast<double>(roundUpToLine(static_cast<size_t>(plan_.arenaBytes))) +
+                 static_cast<double>(slotBytes_) * threadCount() + static_cast<double>(sharedBytes_);
+  for (const auto& step : steps_) bytes += static_cast<double>(step->heldBytes());
+  return checkedBytes(bytes);
+}
+
 void Runner::release(std::unique_ptr<Workspace> workspace) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (idle_.size() < 2) idle_.push_back(std::move(workspace));

@@ -40,6 +40,8 @@ class Runner {
     std::vector<void*> buffers;
   };
   std::unique_ptr<Workspace> acquire();
+  // Bytes of a workspace, and of those of the plans that steps hold.
+  size_t workspaceBytes() const;
   void release(std::unique_ptr<Workspace> workspace);
 
   // Runs on any thread. Throws PlanError.

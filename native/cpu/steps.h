@@ -22,6 +22,7 @@ class PreparedStep {
  public:
   virtual ~PreparedStep() = default;
   virtual void run(const RunMemory& memory) const = 0;  // throws PlanError (an index out of range)
+  virtual size_t heldBytes() const { return 0; }        // memory that it holds by itself while it runs
   size_t sharedBytes = 0, slotBytes = 0;
 };
 
