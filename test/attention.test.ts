@@ -294,8 +294,8 @@ onEach("any of the arguments may be batched, also the mask", (t) => {
     }
 });
 
-onEach("more scores than are computed at a time go in blocks, the last of them shorter", (t) => {
-  // Blocks of 8 queries: 2^20 scores over 1024 x 128. Each of the 1024 is on its own: two of them are compared.
+onEach("more scores than are computed at a time go in groups of the batch", (t) => {
+  // 256 of the batch have about half of 2^19 scores. Each of the 1024 is on its own: two of them are compared.
   const shapes = [
     [1024, 9, 2],
     [1024, 128, 2],
@@ -312,6 +312,29 @@ onEach("more scores than are computed at a time go in blocks, the last of them s
     const want = derivatives(g, rows(x), rows(dx), rows(dx), rows([w])[0]!);
     for (const name of ["jvp of vjp", "grad of jvp"])
       t.same(differences(name, rows(got[name]!()), want[name]!(), 1e-11), [], Object.keys(options).join());
+  }
+});
+
+onEach("more scores of one entry than are computed at a time go in blocks, the last of them shorter", (t) => {
+  const [n, m] = [700, 800]; // 2^19 scores are 655 rows of 800
+  const shapes = [
+    [2, n, 2],
+    [2, m, 2],
+    [2, m, 1],
+  ];
+  const x = shapes.map((shape, i) => random(i + 1, shape));
+  const dx = shapes.map((shape, i) => random(i + 4, shape));
+  const w = random(7, [2, n, 1]);
+  for (const options of [
+    { causal: true },
+    { mask: mask([n, m]) },
+    { mask: mask([2, 1, m]) },
+    { mask: mask([2, n, 1]) },
+  ]) {
+    const [f, g] = bothOf({ name: "", shapes: [[], [], []], options });
+    const [got, want] = [f, g].map((h) => derivatives(h, x, dx, dx, w));
+    for (const name of ["jvp of vjp", "grad of jvp"])
+      t.same(differences(name, got![name]!(), want![name]!(), 1e-11), [], Object.keys(options).join());
   }
 });
 

@@ -7,13 +7,46 @@ import { checkpoint } from "./checkpoint.js";
 import { scan } from "./scan.js";
 
 /** Scores that exist at a time, about. */
-const scoresAtOnce = 2 ** 20;
+const scoresAtOnce = 2 ** 19;
 
 /**
- * The linear parts of attention as compositions, for derivatives that have no kernel: a loop over blocks of queries,
+ * The linear parts of attention as compositions, for derivatives that have no kernel: loops over blocks of queries,
  * of whose scores nothing is kept. inputs and result as of the primitive, whose `part` is not "value".
  */
 export function inBlocks(inputs: readonly Tensor[], attrs: Attributes["attention"]): Tensor[] {
+  const [q, k] = inputs as [Tensor, Tensor];
+  const batch = q.shape.slice(0, -2);
+  const entries = sizeOf(batch);
+  const group = groupSize(entries, q.shape[batch.length]! * k.shape[batch.length]!);
+  if (group === entries) return ofGroup(inputs, attrs);
+  // Few entries of the batch at a time: their blocks have more rows, and products of these are faster.
+  const grouped = (x: Tensor) => raw.reshape(x, [entries / group, group, ...x.shape.slice(batch.length)]);
+  const own = [...inputs];
+  const shared: Tensor[] = [];
+  if (attrs.masked) {
+    const [mask] = own.splice(3, 1) as [Tensor];
+    const ofPair = mask.shape.slice(batch.length);
+    if (mask.shape.slice(0, batch.length).every((size) => size === 1))
+      shared.push(raw.reshape(mask, [1, ...ofPair]));
+    else own.splice(3, 0, widened(mask, [...batch, ...ofPair]));
+  }
+  const [, results] = scan(
+    (none: readonly Tensor[], list: readonly Tensor[]) =>
+      [none, ofGroup([...list.slice(0, 3), ...shared, ...list.slice(3)], attrs)] as const,
+    [] as readonly Tensor[],
+    own.map(grouped) as readonly Tensor[],
+  );
+  return results.map((y) => raw.reshape(y, [...batch, ...y.shape.slice(2)]));
+}
+
+/** How many entries of the batch, a divisor of their number, have about so many scores as may exist at a time. */
+function groupSize(entries: number, scores: number): number {
+  let group = Math.max(1, Math.min(entries, Math.floor(scoresAtOnce / Math.max(1, scores))));
+  while (entries % group !== 0) group--;
+  return entries === 0 ? 0 : group;
+}
+
+function ofGroup(inputs: readonly Tensor[], attrs: Attributes["attention"]): Tensor[] {
   const { part, masked } = attrs;
   const [q, k, v] = inputs as [Tensor, Tensor, Tensor];
   const [o, l, ...given] = inputs.slice(masked ? 4 : 3) as [Tensor, Tensor, ...Tensor[]];
