@@ -7,7 +7,7 @@ import {
   severalResults,
 } from "../graph/primitives.js";
 import { emit, emitSeveral } from "../graph/trace.js";
-import { batchRules } from "../ops/batching.js";
+import { batchRules, repeated } from "../ops/batching.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type SeveralRule, severalRules } from "./several.js";
 
@@ -60,4 +60,15 @@ export function batchGraph(
     values: graph.outputs.map((node) => value.get(node)!),
     batched: graph.outputs.map((node) => many.has(node)),
   };
+}
+
+/** The outputs for a batch of inputs, all with the batch axis. */
+export function batchedOutputs(
+  graph: Graph,
+  inputs: readonly Tensor[],
+  batched: readonly boolean[],
+  size: number,
+): Tensor[] {
+  const done = batchGraph(graph, inputs, batched, size);
+  return done.values.map((y, i) => (done.batched[i] ? y : repeated(y, size)));
 }

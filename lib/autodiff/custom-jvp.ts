@@ -2,16 +2,16 @@ import { ValueError } from "../errors.js";
 import type { Batch, Callee, Dual } from "../graph/callee.js";
 import type { Graph } from "../graph/graph.js";
 import { emitSeveral, evaluate } from "../graph/trace.js";
-import { repeated } from "../ops/batching.js";
 import * as raw from "../ops/raw.js";
 import type { Tangent } from "../ops/rules.js";
 import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { flatten, type Structure, unflatten } from "../tensor/tree.js";
-import { batchGraph } from "./batch.js";
+import { batchedOutputs } from "./batch.js";
 import { closed, replayed, specsOf, traceClosed } from "./closed.js";
 import { divide } from "./differentiate.js";
-import { checkFits, guardRecursion, needFunction, needResult, traceFunction } from "./function.js";
+import { checkFits, needFunction, needResult, traceFunction } from "./function.js";
+import { checkCaptured, OwnRules } from "./own-rule.js";
 
 /**
  * f with a derivative rule of its own: every transform that differentiates it uses the rule, inside of jit, vmap and
@@ -24,8 +24,7 @@ import { checkFits, guardRecursion, needFunction, needResult, traceFunction } fr
  *
  * @param rule takes the arguments and their tangents, two arrays of one structure (the tangents of arguments that are
  *   not differentiated are zeros), and gives [the value, its tangent]; the value must not depend on the tangents. Higher
- *   derivatives differentiate the rule, its value too. The rule is traced whenever the function is called, so it must not
- *   call the function itself
+ *   derivatives differentiate the rule, its value too. It may call the function itself
  * @throws ValueError where the rule does not give what f does, and, when it is differentiated, where f closes over a
  *   tensor by which the derivative is taken: the rule knows arguments only
  */
@@ -35,18 +34,23 @@ export function customJvp<A extends readonly unknown[], R>(
 ): (...args: A) => R {
   needFunction("customJvp", "first", f);
   needFunction("customJvp", "second", rule);
-  const guarded = guardRecursion("customJvp");
-  return (...args: A): R => {
+  const own = new OwnRules("customJvp");
+  const custom = (...args: A): R => {
     const { leaves, structure } = flatten(args);
     let result: Structure | undefined;
     const outputs = evaluate(leaves, (inputs) => {
+      if (own.inside) {
+        const called = own.call(f as (...args: never[]) => unknown, custom as never, structure, inputs);
+        result = called.result;
+        return called.outputs;
+      }
       const traced = traceFunction("customJvp", f as (...args: never[]) => unknown, structure, inputs, false);
       result = traced.result;
       const body = closed(traced.graph);
       const derivative = traceClosed(
         (symbols) => {
           const half = inputs.length;
-          const given = guarded(() =>
+          const given = own.run(() =>
             rule(unflatten(structure, symbols.slice(0, half)), unflatten(structure, symbols.slice(half))),
           );
           needResult("customJvp", given);
@@ -71,6 +75,7 @@ export function customJvp<A extends readonly unknown[], R>(
     });
     return unflatten(result!, outputs) as R;
   };
+  return custom;
 }
 
 function checkSplit(rule: Graph, count: number): void {
@@ -137,23 +142,4 @@ class CustomJvp implements Callee {
     );
     return { values: callOf(callee, inputs), batched: this.body.outputs.map(() => true) };
   }
-}
-
-/** The outputs for a batch of inputs, all with the batch axis. */
-export function batchedOutputs(
-  graph: Graph,
-  inputs: readonly Tensor[],
-  batched: readonly boolean[],
-  size: number,
-): Tensor[] {
-  const done = batchGraph(graph, inputs, batched, size);
-  return done.values.map((y, i) => (done.batched[i] ? y : repeated(y, size)));
-}
-
-/** A custom rule has no derivative by what its function closes over. */
-export function checkCaptured(where: string, tangents: readonly Tangent[]): void {
-  if (tangents.some((d) => d !== undefined))
-    throw new ValueError(
-      `${where}: the derivative is taken by a tensor that the function closes over; make it an argument, so that the rule knows it`,
-    );
 }

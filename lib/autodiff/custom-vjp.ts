@@ -8,11 +8,11 @@ import type { Tangent } from "../ops/rules.js";
 import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { flatten, type Structure, unflatten } from "../tensor/tree.js";
-import { batchGraph } from "./batch.js";
+import { batchedOutputs, batchGraph } from "./batch.js";
 import { closed, replayed, specsOf, traceClosed } from "./closed.js";
-import { batchedOutputs, checkCaptured } from "./custom-jvp.js";
 import { pushForward, transposeGraph } from "./differentiate.js";
-import { checkFits, guardRecursion, needFunction, needResult, traceFunction } from "./function.js";
+import { checkFits, needFunction, needResult, traceFunction } from "./function.js";
+import { checkCaptured, OwnRules } from "./own-rule.js";
 
 /**
  * f with a reverse-mode rule of its own: every transform that differentiates it uses the rule, inside of jit, vmap and
@@ -26,8 +26,7 @@ import { checkFits, guardRecursion, needFunction, needResult, traceFunction } fr
  *
  * @param forward takes the arguments and gives [the value, a tree of residuals]
  * @param backward takes the residuals and a cotangent of the value, and gives an array with the cotangent of each
- *   argument, in its structure; undefined is zero. Both are traced whenever the function is called, so neither may call
- *   the function itself
+ *   argument, in its structure; undefined is zero. Both may call the function itself
  * @throws ValueError where forward and backward do not fit f, and, when it is differentiated, where f closes over a
  *   tensor by which the derivative is taken: the rule knows arguments only
  */
@@ -39,17 +38,22 @@ export function customVjp<A extends readonly unknown[], R, S>(
   needFunction("customVjp", "first", f);
   needFunction("customVjp", "second (forward)", forward);
   needFunction("customVjp", "third (backward)", backward);
-  const guarded = guardRecursion("customVjp");
-  return (...args: A): R => {
+  const own = new OwnRules("customVjp");
+  const custom = (...args: A): R => {
     const { leaves, structure } = flatten(args);
     let result: Structure | undefined;
     const outputs = evaluate(leaves, (inputs) => {
+      if (own.inside) {
+        const called = own.call(f as (...args: never[]) => unknown, custom as never, structure, inputs);
+        result = called.result;
+        return called.outputs;
+      }
       const traced = traceFunction("customVjp", f as (...args: never[]) => unknown, structure, inputs, false);
       result = traced.result;
       const body = closed(traced.graph);
       let kept: Structure | undefined;
       const first = traceClosed((symbols) => {
-        const given = guarded(() => forward(...(unflatten(structure, symbols) as [...A])));
+        const given = own.run(() => forward(...(unflatten(structure, symbols) as [...A])));
         needResult("customVjp", given);
         if (!Array.isArray(given) || given.length !== 2)
           throw new ValueError("customVjp: forward must give [value, residuals]");
@@ -69,7 +73,7 @@ export function customVjp<A extends readonly unknown[], R, S>(
       const second = traceClosed(
         (symbols) => {
           const n = residuals.length;
-          const cts = guarded(() =>
+          const cts = own.run(() =>
             backward(
               unflatten(kept!, symbols.slice(0, n)) as S,
               unflatten(traced.result, symbols.slice(n)) as R,
@@ -96,6 +100,7 @@ export function customVjp<A extends readonly unknown[], R, S>(
     });
     return unflatten(result!, outputs) as R;
   };
+  return custom;
 }
 
 /** The leaves of the cotangents that backward gave, zeros where it gave none. */

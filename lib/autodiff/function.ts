@@ -92,20 +92,3 @@ export function needDifferentiable(where: string, argument: unknown, name: strin
         `${where}: ${name} has a leaf of dtype ${leaf.dtype}; only float32 and float64 have derivatives`,
       );
 }
-
-/** Runs what a rule of a custom function does; refuses when the rule calls its own function again without end. */
-export function guardRecursion(where: string): <R>(run: () => R) => R {
-  let depth = 0;
-  return (run) => {
-    if (depth >= 32)
-      throw new ValueError(
-        `${where}: the rule calls the function that it is the rule of, without end; let it compute the value by other means`,
-      );
-    depth++;
-    try {
-      return run();
-    } finally {
-      depth--;
-    }
-  };
-}
