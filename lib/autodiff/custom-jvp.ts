@@ -1,17 +1,17 @@
 import { ValueError } from "../errors.js";
 import type { Batch, Callee, Dual } from "../graph/callee.js";
 import type { Graph } from "../graph/graph.js";
-import { emitSeveral, evaluate } from "../graph/trace.js";
+import { emitSeveral } from "../graph/trace.js";
 import * as raw from "../ops/raw.js";
 import type { Tangent } from "../ops/rules.js";
 import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { flatten, type Structure, unflatten } from "../tensor/tree.js";
+import { unflatten } from "../tensor/tree.js";
 import { batchedOutputs } from "./batch.js";
-import { closed, replayed, specsOf, traceClosed } from "./closed.js";
+import { replayed, specsOf, traceClosed } from "./closed.js";
+import { checkCaptured, customFunction } from "./custom.js";
 import { divide } from "./differentiate.js";
-import { checkFits, needFunction, needResult, traceFunction } from "./function.js";
-import { checkCaptured, OwnRules } from "./own-rule.js";
+import { checkFits, needFunction, needResult } from "./function.js";
 
 /**
  * f with a derivative rule of its own: every transform that differentiates it uses the rule, inside of jit, vmap and
@@ -34,48 +34,33 @@ export function customJvp<A extends readonly unknown[], R>(
 ): (...args: A) => R {
   needFunction("customJvp", "first", f);
   needFunction("customJvp", "second", rule);
-  const own = new OwnRules("customJvp");
-  const custom = (...args: A): R => {
-    const { leaves, structure } = flatten(args);
-    let result: Structure | undefined;
-    const outputs = evaluate(leaves, (inputs) => {
-      if (own.inside) {
-        const called = own.call(f as (...args: never[]) => unknown, custom as never, structure, inputs);
-        result = called.result;
-        return called.outputs;
-      }
-      const traced = traceFunction("customJvp", f as (...args: never[]) => unknown, structure, inputs, false);
-      result = traced.result;
-      const body = closed(traced.graph);
-      const derivative = traceClosed(
-        (symbols) => {
-          const half = inputs.length;
-          const given = own.run(() =>
-            rule(unflatten(structure, symbols.slice(0, half)), unflatten(structure, symbols.slice(half))),
-          );
-          needResult("customJvp", given);
-          if (!Array.isArray(given) || given.length !== 2)
-            throw new ValueError("customJvp: the rule must give [value, tangent]");
-          return ["value", "tangent"].flatMap((what, i) =>
-            checkFits(
-              "customJvp",
-              `the rule's ${what}`,
-              given[i],
-              "the value of the function",
-              specsOf(body.graph),
-              traced.result,
-            ),
-          );
-        },
-        [...inputs, ...inputs],
-      );
-      checkSplit(derivative.graph, inputs.length);
-      const callee = new CustomJvp(body.graph, derivative.graph, inputs.length, body.captured.length);
-      return callOf(callee, [...inputs, ...body.captured, ...derivative.captured]);
-    });
-    return unflatten(result!, outputs) as R;
-  };
-  return custom;
+  return customFunction("customJvp", f, ({ structure, inputs, body, result, own }) => {
+    const derivative = traceClosed(
+      (symbols) => {
+        const half = inputs.length;
+        const given = own.run(() =>
+          rule(unflatten(structure, symbols.slice(0, half)), unflatten(structure, symbols.slice(half))),
+        );
+        needResult("customJvp", given);
+        if (!Array.isArray(given) || given.length !== 2)
+          throw new ValueError("customJvp: the rule must give [value, tangent]");
+        return ["value", "tangent"].flatMap((what, i) =>
+          checkFits(
+            "customJvp",
+            `the rule's ${what}`,
+            given[i],
+            "the value of the function",
+            specsOf(body.graph),
+            result,
+          ),
+        );
+      },
+      [...inputs, ...inputs],
+    );
+    checkSplit(derivative.graph, inputs.length);
+    const callee = new CustomJvp(body.graph, derivative.graph, inputs.length, body.captured.length);
+    return callOf(callee, [...inputs, ...body.captured, ...derivative.captured]);
+  });
 }
 
 function checkSplit(rule: Graph, count: number): void {

@@ -1,7 +1,7 @@
 import { ValueError } from "../errors.js";
 import type { Batch, Callee, Dual } from "../graph/callee.js";
 import type { Graph, Spec } from "../graph/graph.js";
-import { emitSeveral, evaluate } from "../graph/trace.js";
+import { emitSeveral } from "../graph/trace.js";
 import { repeated } from "../ops/batching.js";
 import * as raw from "../ops/raw.js";
 import type { Tangent } from "../ops/rules.js";
@@ -9,10 +9,10 @@ import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { flatten, type Structure, unflatten } from "../tensor/tree.js";
 import { batchedOutputs, batchGraph } from "./batch.js";
-import { closed, replayed, specsOf, traceClosed } from "./closed.js";
+import { replayed, specsOf, traceClosed } from "./closed.js";
+import { checkCaptured, customFunction } from "./custom.js";
 import { pushForward, transposeGraph } from "./differentiate.js";
-import { checkFits, needFunction, needResult, traceFunction } from "./function.js";
-import { checkCaptured, OwnRules } from "./own-rule.js";
+import { checkFits, needFunction, needResult } from "./function.js";
 
 /**
  * f with a reverse-mode rule of its own: every transform that differentiates it uses the rule, inside of jit, vmap and
@@ -38,69 +38,51 @@ export function customVjp<A extends readonly unknown[], R, S>(
   needFunction("customVjp", "first", f);
   needFunction("customVjp", "second (forward)", forward);
   needFunction("customVjp", "third (backward)", backward);
-  const own = new OwnRules("customVjp");
-  const custom = (...args: A): R => {
-    const { leaves, structure } = flatten(args);
-    let result: Structure | undefined;
-    const outputs = evaluate(leaves, (inputs) => {
-      if (own.inside) {
-        const called = own.call(f as (...args: never[]) => unknown, custom as never, structure, inputs);
-        result = called.result;
-        return called.outputs;
-      }
-      const traced = traceFunction("customVjp", f as (...args: never[]) => unknown, structure, inputs, false);
-      result = traced.result;
-      const body = closed(traced.graph);
-      let kept: Structure | undefined;
-      const first = traceClosed((symbols) => {
-        const given = own.run(() => forward(...(unflatten(structure, symbols) as [...A])));
-        needResult("customVjp", given);
-        if (!Array.isArray(given) || given.length !== 2)
-          throw new ValueError("customVjp: forward must give [value, residuals]");
-        const residuals = flatten(given[1]);
-        kept = residuals.structure;
-        const value = checkFits(
-          "customVjp",
-          "forward's value",
-          given[0],
-          "the value of the function",
-          specsOf(body.graph),
-          traced.result,
-        );
-        return [...value, ...residuals.leaves];
-      }, inputs);
-      const residuals = specsOf(first.graph).slice(traced.result.leaves);
-      const second = traceClosed(
-        (symbols) => {
-          const n = residuals.length;
-          const cts = own.run(() =>
-            backward(
-              unflatten(kept!, symbols.slice(0, n)) as S,
-              unflatten(traced.result, symbols.slice(n)) as R,
-            ),
-          );
-          needResult("customVjp", cts);
-          return cotangentLeaves(cts, args, inputs);
-        },
-        [...residuals, ...specsOf(body.graph)],
+  return customFunction("customVjp", f, ({ args, structure, inputs, body, result, own }) => {
+    let kept: Structure | undefined;
+    const first = traceClosed((symbols) => {
+      const given = own.run(() => forward(...(unflatten(structure, symbols) as [...A])));
+      needResult("customVjp", given);
+      if (!Array.isArray(given) || given.length !== 2)
+        throw new ValueError("customVjp: forward must give [value, residuals]");
+      const residuals = flatten(given[1]);
+      kept = residuals.structure;
+      const value = checkFits(
+        "customVjp",
+        "forward's value",
+        given[0],
+        "the value of the function",
+        specsOf(body.graph),
+        result,
       );
-      const callee = new CustomVjp({
-        body: body.graph,
-        forward: first.graph,
-        backward: second.graph,
-        args: inputs.length,
-        captured: [body.captured.length, first.captured.length],
-      });
-      return callOf(callee, specsOf(body.graph), [
-        ...inputs,
-        ...body.captured,
-        ...first.captured,
-        ...second.captured,
-      ]);
+      return [...value, ...residuals.leaves];
+    }, inputs);
+    const residuals = specsOf(first.graph).slice(result.leaves);
+    const second = traceClosed(
+      (symbols) => {
+        const n = residuals.length;
+        const cts = own.run(() =>
+          backward(unflatten(kept!, symbols.slice(0, n)) as S, unflatten(result, symbols.slice(n)) as R),
+        );
+        needResult("customVjp", cts);
+        return cotangentLeaves(cts, args, inputs);
+      },
+      [...residuals, ...specsOf(body.graph)],
+    );
+    const callee = new CustomVjp({
+      body: body.graph,
+      forward: first.graph,
+      backward: second.graph,
+      args: inputs.length,
+      captured: [body.captured.length, first.captured.length],
     });
-    return unflatten(result!, outputs) as R;
-  };
-  return custom;
+    return callOf(callee, specsOf(body.graph), [
+      ...inputs,
+      ...body.captured,
+      ...first.captured,
+      ...second.captured,
+    ]);
+  });
 }
 
 /** The leaves of the cotangents that backward gave, zeros where it gave none. */

@@ -6,12 +6,13 @@ import * as raw from "../ops/raw.js";
 import { isFloat } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { flatten, type Structure, unflatten } from "../tensor/tree.js";
+import { type Structure, unflatten } from "../tensor/tree.js";
+import { type Argnums, select } from "./argnums.js";
 import { batchGraph } from "./batch.js";
 import { linearizeGraph, primalValues, pullBack, pushForward } from "./differentiate.js";
-import { needDifferentiable, traceFunction } from "./function.js";
+import { traceFunction } from "./function.js";
 import { jvp } from "./jvp.js";
-import { type Argnums, type Gradient, grad } from "./vjp.js";
+import { type Gradient, grad } from "./vjp.js";
 
 export interface JacobianOptions {
   /** Which arguments to differentiate by: a number (default 0), or an array, which gives an array. */
@@ -123,21 +124,8 @@ function jacobian<A extends readonly unknown[], R, O extends JacobianOptions>(
   options: O | undefined,
   rows: Rows,
 ): (...args: A) => Outer<R, Gradient<A, O>> {
-  const argnums = options?.argnums ?? 0;
-  const wanted = typeof argnums === "number" ? [argnums] : [...argnums];
   return (...args: A) => {
-    for (const n of wanted) {
-      if (!Number.isInteger(n) || n < 0 || n >= args.length)
-        throw new ValueError(
-          `${where}: argnums ${n} is out of range for a call with ${args.length} arguments`,
-        );
-      needDifferentiable(where, args[n], `argument ${n}`);
-    }
-    const { leaves, structure } = flatten(args);
-    const pieces = args.map((arg) => flatten(arg));
-    const first = pieces.map((_, i) => pieces.slice(0, i).reduce((sum, p) => sum + p.leaves.length, 0));
-    const spans = wanted.map((n) => pieces[n]!.leaves.map((_, i) => first[n]! + i));
-    const active = [...new Set(spans.flat())].sort((a, b) => a - b);
+    const { leaves, structure, active, build } = select(where, options?.argnums ?? 0, args);
     let result: Structure | undefined;
     const outputs = evaluate(leaves, (inputs) => {
       const traced = traceFunction(where, f as (...args: never[]) => unknown, structure, inputs, false);
@@ -150,17 +138,9 @@ function jacobian<A extends readonly unknown[], R, O extends JacobianOptions>(
       return rows(traced.graph, inputs, active).flat();
     });
     // For each output leaf, the derivatives by the active leaves, in the structure of the arguments.
-    const column = new Map(active.map((leaf, j) => [leaf, j] as const));
-    const trees = Array.from({ length: result!.leaves }, (_, i) => {
-      const row = outputs.slice(i * active.length, (i + 1) * active.length);
-      const parts = wanted.map((n, k) =>
-        unflatten(
-          pieces[n]!.structure,
-          spans[k]!.map((leaf) => row[column.get(leaf)!]!),
-        ),
-      );
-      return typeof argnums === "number" ? parts[0] : parts;
-    });
+    const trees = Array.from({ length: result!.leaves }, (_, i) =>
+      build(outputs.slice(i * active.length, (i + 1) * active.length)),
+    );
     return unflatten(result!, trees) as Outer<R, Gradient<A, O>>;
   };
 }

@@ -6,6 +6,7 @@ import { isFloat } from "../tensor/dtype.js";
 import { show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { flatten, type Structure, unflatten } from "../tensor/tree.js";
+import { type Argnums, select } from "./argnums.js";
 import { applyLinear, type Linearization, linearizeGraph, primalValues, pullBack } from "./differentiate.js";
 import { checkFits, needDifferentiable, traceFunction } from "./function.js";
 
@@ -104,9 +105,6 @@ export function linearize<A extends readonly unknown[], R>(
   return [unflatten(at.result, at.values) as R, apply];
 }
 
-/** Which arguments to differentiate by: a number (default 0), or an array, which gives an array of gradients. */
-export type Argnums = number | readonly number[];
-
 export interface GradOptions {
   readonly argnums?: Argnums;
   /** The function gives [scalar, aux]: aux is passed on and not differentiated. */
@@ -124,21 +122,8 @@ export type Gradient<A extends readonly unknown[], O> = GradientFor<A, NumberOf<
 
 function reverse(where: string, f: (...args: never[]) => unknown, options: GradOptions) {
   const { argnums = 0, hasAux = false } = options;
-  const wanted = typeof argnums === "number" ? [argnums] : [...argnums];
   return (args: readonly unknown[]): { value: Tensor; gradient: unknown; aux: unknown } => {
-    for (const n of wanted) {
-      if (!Number.isInteger(n) || n < 0 || n >= args.length)
-        throw new ValueError(
-          `${where}: argnums ${n} is out of range for a call with ${args.length} arguments`,
-        );
-      needDifferentiable(where, args[n], `argument ${n}`);
-    }
-    const { leaves, structure } = flatten(args);
-    // Each argument's leaves follow those of the arguments before it.
-    const pieces = args.map((arg) => flatten(arg));
-    const first = pieces.map((_, i) => pieces.slice(0, i).reduce((sum, p) => sum + p.leaves.length, 0));
-    const spans = wanted.map((n) => pieces[n]!.leaves.map((_, i) => first[n]! + i));
-    const active = [...new Set(spans.flat())].sort((a, b) => a - b);
+    const { leaves, structure, active, build } = select(where, argnums, args);
     let auxStructure: Structure | undefined;
     const outputs = evaluate(leaves, (inputs) => {
       const traced = traceFunction(where, f, structure, inputs, hasAux);
@@ -151,16 +136,9 @@ function reverse(where: string, f: (...args: never[]) => unknown, options: GradO
       return [...values, ...active.map((leaf, i) => ct[i] ?? raw.constantLike(inputs[leaf]!, 0))];
     });
     const auxCount = auxStructure!.leaves;
-    const byLeaf = new Map(active.map((leaf, i) => [leaf, outputs[1 + auxCount + i]!] as const));
-    const gradients = wanted.map((n, k) =>
-      unflatten(
-        pieces[n]!.structure,
-        spans[k]!.map((leaf) => byLeaf.get(leaf)!),
-      ),
-    );
     return {
       value: outputs[0]!,
-      gradient: typeof argnums === "number" ? gradients[0] : gradients,
+      gradient: build(outputs.slice(1 + auxCount)),
       aux: unflatten(auxStructure!, outputs.slice(1, 1 + auxCount)),
     };
   };

@@ -1,12 +1,12 @@
 import { ValueError } from "../errors.js";
 import type { Batch, Callee, Dual } from "../graph/callee.js";
 import type { Graph } from "../graph/graph.js";
-import { emitSeveral } from "../graph/trace.js";
+import { emitSeveral, evaluate } from "../graph/trace.js";
 import type { Tangent } from "../ops/rules.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { flatten, type Structure, unflatten } from "../tensor/tree.js";
 import { batchedOutputs } from "./batch.js";
-import { closed, replayed, specsOf, traceClosed } from "./closed.js";
+import { type Closed, closed, replayed, specsOf, traceClosed } from "./closed.js";
 import { pushForward } from "./differentiate.js";
 import { traceFunction } from "./function.js";
 
@@ -64,6 +64,43 @@ export class OwnRules {
       result: traced.result,
     };
   }
+}
+
+/** A call of a custom function, from outside of its rules, as it is recorded. */
+export interface CustomCall {
+  readonly args: readonly unknown[];
+  readonly structure: Structure;
+  readonly inputs: readonly Tensor[];
+  /** The function's graph, closed, and the structure of its result. */
+  readonly body: Closed;
+  readonly result: Structure;
+  readonly own: OwnRules;
+}
+
+/** f as a function whose calls are recorded by `record`, with its rules. */
+export function customFunction<A extends readonly unknown[], R>(
+  where: string,
+  f: (...args: A) => R,
+  record: (call: CustomCall) => Tensor[],
+): (...args: A) => R {
+  const own = new OwnRules(where);
+  const plain = f as (...args: never[]) => unknown;
+  const custom = (...args: A): R => {
+    const { leaves, structure } = flatten(args);
+    let result: Structure | undefined;
+    const outputs = evaluate(leaves, (inputs) => {
+      if (own.inside) {
+        const called = own.call(plain, custom as never, structure, inputs);
+        result = called.result;
+        return called.outputs;
+      }
+      const traced = traceFunction(where, plain, structure, inputs, false);
+      result = traced.result;
+      return record({ args, structure, inputs, body: closed(traced.graph), result, own });
+    });
+    return unflatten(result!, outputs) as R;
+  };
+  return custom;
 }
 
 /** Inputs: arguments, what the function captured. */
