@@ -19,7 +19,7 @@ usage: npm run bench -- [flags]
                   scaling    a step of FM over batch, width and threads
                   startup    import, first step and memory, in fresh processes
                   bits       the same bits on 1, 2, 3 and 8 threads
-  --quick       fewer rounds and sizes: about 4 minutes in all instead of about 30
+  --quick       fewer rounds and sizes: about 5 minutes in all instead of about 40
   --json FILE   writes all figures as data, too
   --svg FILE    draws them, too (needs the packages vega and vega-lite)
   --peers DIR   the folder in whose node_modules jax-js and tfjs are (default: this package's)
