@@ -1,4 +1,5 @@
 // The plan's loop step, under the contract, on both backends.
+import { spawnSync } from "node:child_process";
 import * as fx from "fluxion";
 import t, { type Test } from "tap";
 import type { Backend } from "#lib/backend/backend.js";
@@ -300,3 +301,15 @@ t.test("loops inside of each other without end are refused", { skip: !hasCpu }, 
   );
   t.throws(() => cpuBackend().compile(around(plan)), { name: "BackendError", message: /more than 64 deep/ });
 });
+
+if (hasCpu)
+  t.test("a process ends at once, however long a loop that it runs still is", async (t) => {
+    const code = `
+      import * as fx from "fluxion";
+      const endless = fx.jit((x) => fx.forLoop(0, 2 ** 30, (_, v) => fx.sin(v), x));
+      endless.async(fx.ones([4096])).catch(() => {});
+      setTimeout(() => process.exit(3), 50);`;
+    const child = spawnSync(process.execPath, ["--input-type=module", "-e", code], { timeout: 30_000 });
+    t.equal(child.signal, null, "it was not stopped from outside");
+    t.equal(child.status, 3);
+  });

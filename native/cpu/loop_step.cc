@@ -1,7 +1,7 @@
 // A loop inside of a plan: a plan of its own, run again and again. (loop.cc is the loop around a plan.)
 #include <cstring>
 
-#include "runner.h"
+#include "loop.h"
 
 namespace fluxion {
 namespace {
@@ -42,6 +42,7 @@ struct LoopStep final : PreparedStep {
       return static_cast<char*>(memory.buffers[buffer]) + static_cast<size_t>(place) * bytes;
     };
     for (int64_t turn = 0; turn < step.length; turn++) {
+      if (Loop::stopping.load(std::memory_order_relaxed)) throw PlanError("the process is about to exit");
       const int64_t place = step.reverse ? step.length - 1 - turn : turn;
       const bool toResults = (step.length - turn) % 2 == 1;
       void** xs = inputs.data() + step.consts.size() + step.inits.size();
