@@ -247,3 +247,40 @@ onEach("a training step fits a terminal, and is whole when asked for", async (t)
   for (const { description } of seen.kernels) if (!full.includes(description)) t.fail(description);
   t.notMatch(full, "…");
 });
+
+onEach("a loop counts all of its turns, and shows the kernels of one", async (t) => {
+  const turns = (x: T, w: T) => fx.forLoop(0, 7, (_, v: T) => fx.sin(fx.matmul(v, w)), x);
+  const kernel = only(fx.inspect(turns, fx.ones([4, 8]), fx.ones([8, 8])));
+  t.equal(kernel.description, "loop of 7 turns: 1 kernel each");
+  t.equal(kernel.parts[0]!.description, "matmul 4x8x8 + sin");
+  t.same(counts(kernel), {
+    flops: 7 * (2 * 4 * 8 * 8 + 4 * 8),
+    transcendentals: 7 * 4 * 8,
+    bytesRead: 7 * 4 * (4 * 8 + 8 * 8),
+    bytesWritten: 7 * 4 * 4 * 8,
+  });
+  t.same(kernel.outputs[0]!.shape, [4, 8]);
+});
+
+onEach("attention counts the products of the pairs that it sees", async (t) => {
+  const [n, m, d, e] = [5, 7, 3, 2];
+  const args = [fx.ones([2, n, d]), fx.ones([2, m, d]), fx.ones([2, m, e])] as const;
+  const value = only(fx.inspect((q: T, k: T, v: T) => fx.attention(q, k, v), ...args));
+  t.equal(value.description, "attention value, 2x5x7 scores of 3 and 2 features");
+  t.same(counts(value), {
+    flops: 2 * n * m * (2 * (d + e) + 1),
+    transcendentals: 2 * n * m,
+    bytesRead: 4 * 2 * (n * d + m * d + m * e),
+    bytesWritten: 4 * 2 * n * e,
+  });
+  const causal = (q: T, k: T, v: T) => fx.attention(q, k, v, { causal: true });
+  t.equal(only(fx.inspect(causal, ...args)).transcendentals, 2 * (1 + 2 + 3 + 4 + 5));
+  const gradients = fx.grad((q: T, k: T, v: T) => fx.sum(fx.attention(q, k, v)), { argnums: [0, 1, 2] });
+  const cotangent = fx.inspect(gradients, ...args).kernels.find((k) => /cotangent/.test(k.description))!;
+  t.equal(cotangent.flops, 2 * n * m * (2 * (3 * d + 2 * e) + 1));
+});
+
+onEach("a running sum counts an addition an element", async (t) => {
+  const kernel = only(fx.inspect((x: T) => fx.cumsum(x, 1), fx.ones([3, 5])));
+  t.same(counts(kernel), { flops: 15, transcendentals: 0, bytesRead: 60, bytesWritten: 60 });
+});

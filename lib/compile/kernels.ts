@@ -156,9 +156,11 @@ const rows: { readonly [K in AnyStep["kind"]]: Row<StepOf<K>> } = {
       const hidden = `${causal ? ", causal" : ""}${mask ? ", masked" : ""}`;
       return `attention ${part}, ${sizes([...batch, n, m])} scores of ${d} and ${e} features${hidden}`;
     },
-    // The products, with what the causal order or a mask leaves out; and an exponential for each score.
-    work: ({ part, batch, n, m, d, e, directions }) => {
-      const scores = [...batch, n, m].reduce((p, size) => p * size, 1);
+    // The products, and an exponential for each score that the causal order shows (a mask is data).
+    work: ({ part, batch, n, m, d, e, causal, directions }) => {
+      const seen = Math.min(n, m);
+      const pairs = causal ? (seen * (seen + 1)) / 2 + (n - seen) * m : n * m;
+      const scores = batch.reduce((p, size) => p * size, pairs);
       const [first, second, third] = directions;
       const products = {
         value: d + e,
@@ -190,7 +192,7 @@ const rows: { readonly [K in AnyStep["kind"]]: Row<StepOf<K>> } = {
   },
   loop: {
     describe: ({ length, reverse, plan }) =>
-      `loop of ${length} turns${reverse ? ", backwards" : ""}: ${plan.steps.length} kernels each`,
+      `loop of ${length} turns${reverse ? ", backwards" : ""}: ${plan.steps.length} ${plan.steps.length === 1 ? "kernel" : "kernels"} each`,
     work: ({ length, plan }) => {
       const { flops, transcendentals } = sumOfWork(plan.steps.map((step) => rowOf(step).work(step)));
       return { flops: flops * length, transcendentals: transcendentals * length };
