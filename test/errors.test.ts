@@ -680,6 +680,48 @@ onEach("an index out of range names the line that took it", async (t) => {
   }
 });
 
+onEach("an index out of range inside of loops, checkpoints, rules and batches names its line", async (t) => {
+  const x = f([3]);
+  const good = i([2]).add(1);
+  const bad = i([2]).add(7);
+  const programs: { [marker: string]: (k: fx.Tensor) => unknown } = {
+    "take in a loop": (k) => fx.scan((c: fx.Tensor) => [c, c.take(k)], x, undefined, { length: 2 })[1], // at take in a loop
+    "take in a loop's gradient": (k) =>
+      fx.grad(
+        (y: fx.Tensor) => fx.forLoop(0, 2, (_, c: fx.Tensor) => c.add(c.take(k).sum()), y).sum(), // at take in a loop's gradient
+      )(x),
+    "take in a checkpoint": (k) =>
+      fx.grad(
+        (y: fx.Tensor) => fx.checkpoint((z: fx.Tensor) => z.take(k).square().sum())(y), // at take in a checkpoint
+      )(x),
+    "take in a rule": (k) =>
+      fx.grad((y: fx.Tensor) =>
+        fx.customJvp(
+          (z: fx.Tensor) => z.sum(),
+          ([z], [dz]) => [z.sum(), dz.take(k).sum()], // at take in a rule
+        )(y),
+      )(x),
+    "take in a batch": (k) =>
+      fx.vmap(
+        (row: fx.Tensor, own: fx.Tensor) => row.take(own), // at take in a batch
+      )(fx.stack([x, x]), fx.stack([good, k])),
+  };
+  for (const [marker, program] of Object.entries(programs))
+    for (const run of [program, fx.jit(program)]) {
+      t.doesNotThrow(() => run(good), marker);
+      failsAt(t, marker, () => run(bad));
+    }
+});
+
+onEach("an index out of range in a batch is told as it was given", async (t) => {
+  const rows = f([2, 3]);
+  const k = fx.tensor([0, -4], { dtype: "int32" });
+  t.throws(() => fx.vmap((row: fx.Tensor, own: fx.Tensor) => row.take(own))(rows, k), {
+    name: "BackendError",
+    message: /index -4 is out of range for an axis of size 3/,
+  });
+});
+
 onEach("what a pullback gathers and scatters stands where the function took it", async (t) => {
   const x = f([3]);
   // The indices of the pullback's scatter are captured, and change between the two runs.

@@ -6,7 +6,7 @@ import {
   type SingleResult,
   severalResults,
 } from "../graph/primitives.js";
-import { emit, emitSeveral } from "../graph/trace.js";
+import { atLocationOf, emitSeveral, replayNode } from "../graph/trace.js";
 import { batchRules, repeated } from "../ops/batching.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type SeveralRule, severalRules } from "./several.js";
@@ -49,10 +49,13 @@ export function batchGraph(
         node,
         shared ? { values: emitSeveral(op, x, attrs), batched: [] } : rule.batch(x, attrs, which, size),
       );
-    } else if (shared) value.set(node, emit(node.op, x, node.attrs));
+    } else if (shared) value.set(node, replayNode(node, value));
     else {
-      const rule: BatchRule = batchRules[node.op as SingleResult];
-      value.set(node, (rule as AnyRule)(x, node.attrs, which, size));
+      const rule = batchRules[node.op as SingleResult] as BatchRule as AnyRule;
+      value.set(
+        node,
+        atLocationOf(node, () => rule(x, node.attrs, which, size)),
+      );
       many.add(node);
     }
   }

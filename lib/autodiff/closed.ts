@@ -13,8 +13,13 @@ export function closed(graph: Graph): Closed {
   return { graph: { ...graph, captured: [] }, captured: graph.captured };
 }
 
-export function traceClosed(f: (inputs: Tensor[]) => readonly Tensor[], specs: readonly Spec[]): Closed {
-  return closed(traceGraph(f, specs));
+/** `ofUser`: f calls a function of the user's, see traceGraph. */
+export function traceClosed(
+  f: (inputs: Tensor[]) => readonly Tensor[],
+  specs: readonly Spec[],
+  ofUser = false,
+): Closed {
+  return closed(traceGraph(f, specs, ofUser));
 }
 
 /** The outputs of a closed graph, recorded in the current trace. */

@@ -56,6 +56,7 @@ export function customJvp<A extends readonly unknown[], R>(
         );
       },
       [...inputs, ...inputs],
+      true,
     );
     checkSplit(derivative.graph, inputs.length);
     const callee = new CustomJvp(body.graph, derivative.graph, inputs.length, body.captured.length);

@@ -40,23 +40,27 @@ export function customVjp<A extends readonly unknown[], R, S>(
   needFunction("customVjp", "third (backward)", backward);
   return customFunction("customVjp", f, ({ args, structure, inputs, body, result, own }) => {
     let kept: Structure | undefined;
-    const first = traceClosed((symbols) => {
-      const given = own.run(() => forward(...(unflatten(structure, symbols) as [...A])));
-      needResult("customVjp", given);
-      if (!Array.isArray(given) || given.length !== 2)
-        throw new ValueError("customVjp: forward must give [value, residuals]");
-      const residuals = flatten(given[1]);
-      kept = residuals.structure;
-      const value = checkFits(
-        "customVjp",
-        "forward's value",
-        given[0],
-        "the value of the function",
-        specsOf(body.graph),
-        result,
-      );
-      return [...value, ...residuals.leaves];
-    }, inputs);
+    const first = traceClosed(
+      (symbols) => {
+        const given = own.run(() => forward(...(unflatten(structure, symbols) as [...A])));
+        needResult("customVjp", given);
+        if (!Array.isArray(given) || given.length !== 2)
+          throw new ValueError("customVjp: forward must give [value, residuals]");
+        const residuals = flatten(given[1]);
+        kept = residuals.structure;
+        const value = checkFits(
+          "customVjp",
+          "forward's value",
+          given[0],
+          "the value of the function",
+          specsOf(body.graph),
+          result,
+        );
+        return [...value, ...residuals.leaves];
+      },
+      inputs,
+      true,
+    );
     const residuals = specsOf(first.graph).slice(result.leaves);
     const second = traceClosed(
       (symbols) => {
@@ -68,6 +72,7 @@ export function customVjp<A extends readonly unknown[], R, S>(
         return cotangentLeaves(cts, args, inputs);
       },
       [...residuals, ...specsOf(body.graph)],
+      true,
     );
     const callee = new CustomVjp({
       body: body.graph,

@@ -22,8 +22,9 @@ function parts<T>(list: readonly T[], { consts, carries }: Scan): [T[], T[], T[]
 export function closedBody(
   f: (inputs: Tensor[]) => readonly Tensor[],
   specs: readonly Spec[],
+  ofUser = false,
 ): { body: Graph; captured: readonly Tensor[] } {
-  const { graph, captured } = traceClosed(f, specs);
+  const { graph, captured } = traceClosed(f, specs, ofUser);
   const own = graph.inputs.length - captured.length;
   return {
     body: { ...graph, inputs: [...graph.inputs.slice(own), ...graph.inputs.slice(0, own)] },

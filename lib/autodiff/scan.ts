@@ -44,20 +44,24 @@ export function scan<C, X, Y>(
   const outputs = evaluate([...carry.leaves, ...slices.leaves], (inputs) => {
     const n = carry.leaves.length;
     const specs = inputs.map(({ shape, dtype }, i) => ({ shape: i < n ? shape : shape.slice(1), dtype }));
-    const { body, captured } = closedBody((symbols) => {
-      const given = f(
-        unflatten(carry.structure, symbols.slice(0, n)) as C,
-        unflatten(slices.structure, symbols.slice(n)) as X,
-      );
-      needResult("scan", given);
-      if (!Array.isArray(given) || given.length !== 2)
-        throw new ValueError("scan: the function must give [carry, y]; without a y give [carry, []]");
-      const next = flatten(given[0]);
-      checkCarry(carry.structure, carry.leaves, next.structure, next.leaves);
-      const y = flatten(given[1]);
-      ys = y.structure;
-      return [...next.leaves, ...y.leaves];
-    }, specs);
+    const { body, captured } = closedBody(
+      (symbols) => {
+        const given = f(
+          unflatten(carry.structure, symbols.slice(0, n)) as C,
+          unflatten(slices.structure, symbols.slice(n)) as X,
+        );
+        needResult("scan", given);
+        if (!Array.isArray(given) || given.length !== 2)
+          throw new ValueError("scan: the function must give [carry, y]; without a y give [carry, []]");
+        const next = flatten(given[0]);
+        checkCarry(carry.structure, carry.leaves, next.structure, next.leaves);
+        const y = flatten(given[1]);
+        ys = y.structure;
+        return [...next.leaves, ...y.leaves];
+      },
+      specs,
+      true,
+    );
     return emitSeveral("scan", [...captured, ...inputs], {
       body,
       length,

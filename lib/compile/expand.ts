@@ -1,6 +1,6 @@
 import { type Graph, liveNodes, type Node, neededNodes } from "../graph/graph.js";
 import type { Attributes } from "../graph/primitives.js";
-import { emit, traceGraph } from "../graph/trace.js";
+import { emit, replayNode, traceGraph } from "../graph/trace.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /**
@@ -49,7 +49,7 @@ function expandOnce(graph: Graph): Graph | undefined {
         const { index } = node.attrs as Attributes["pick"];
         const found = results.get(node.inputs[0]!);
         value.set(node, found?.get(index) ?? emit("pick", x, { index }));
-      } else value.set(node, emit(node.op, x, node.attrs));
+      } else value.set(node, replayNode(node, value));
     }
     return graph.outputs.map((node) => value.get(node)!);
   }, graph.inputs);

@@ -51,16 +51,14 @@ const never = (): Tensor => {
 };
 
 /**
- * Indices [size, m] into an axis of n, for each of `size` instances, as indices into one axis of size * n. What is out
- * of range for its instance must not reach another one: it stays out of range.
+ * Indices [size, m] into an axis of n, for each of `size` instances, as indices into one axis of size * n. They are first
+ * looked up in 0 .. n - 1: that counts negative ones from the end and refuses those that would reach another instance.
  */
 function flatIndices(indices: Tensor, size: number, n: number): Tensor {
-  const [shape, dtype] = [indices.shape, indices.dtype];
-  const constant = (value: number) => raw.constant(value, shape, dtype);
-  const counted = raw.where(raw.less(indices, constant(0)), raw.add(indices, constant(n)), indices);
-  const inside = raw.logicalAnd(raw.greaterEqual(counted, constant(0)), raw.less(counted, constant(n)));
-  const flat = raw.add(counted, raw.mul(raw.iota(shape, 0, dtype), constant(n)));
-  return raw.reshape(raw.where(inside, flat, constant(2 ** 31 - 1)), [size * shape[1]!]);
+  const count = indices.shape[1]!;
+  const own = raw.gather(raw.iota([n], 0, "int32"), raw.reshape(indices, [size * count]), 0);
+  const first = raw.mul(raw.iota([size, count], 0, "int32"), raw.constant(n, [size, count], "int32"));
+  return raw.add(own, raw.reshape(first, [size * count]));
 }
 
 /** How each primitive is computed for a batch, one row a primitive. */
