@@ -4,6 +4,7 @@ export { type Inspection, inspect, type MemoryUse } from "./compile/inspect.js";
 export { type Jitted, jit } from "./compile/jit.js";
 export type { Kernel, KernelOutput } from "./compile/kernels.js";
 export { type CompiledLoop, compileLoop, type LoopStep } from "./compile/loop.js";
+export { type Profile, profile } from "./compile/profile.js";
 export * as data from "./data/index.js";
 export * from "./errors.js";
 export * as flow from "./flow/index.js";

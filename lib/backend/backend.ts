@@ -30,9 +30,10 @@ export class IndexOutOfRange extends BackendError {
 export interface Executable {
   /**
    * Runs the plan on inputs of the plan's dtypes and sizes; gives new arrays.
+   * `seconds`, with an element for each step of the plan that the backend runs, gets the time of each.
    * Throws BackendError when an input does not fit (a detached buffer has length 0), and IndexOutOfRange.
    */
-  run(inputs: readonly TypedArray[]): TypedArray[];
+  run(inputs: readonly TypedArray[], seconds?: Float64Array): TypedArray[];
   /** The same off the main thread; the inputs are copied before the call returns. */
   runAsync(inputs: readonly TypedArray[]): Promise<TypedArray[]>;
   /** A loop around the plan whose state stays with the backend; see Loop. Inputs are copied. */

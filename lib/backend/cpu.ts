@@ -27,7 +27,7 @@ interface Addon {
 }
 
 interface NativePlan {
-  run(inputs: readonly TypedArray[], outputs: readonly TypedArray[]): void;
+  run(inputs: readonly TypedArray[], outputs: readonly TypedArray[], seconds?: Float64Array): void;
   runAsync(inputs: readonly TypedArray[], outputs: readonly TypedArray[]): Promise<void>;
   loop(inputs: readonly TypedArray[], carried: number): NativeLoop;
   workspaceBytes(): number;
@@ -150,9 +150,9 @@ class CpuExecutable implements Executable {
     this.#native = translated(() => native.createPlan(serialise(native, optimize(plan))));
   }
 
-  run(inputs: readonly TypedArray[]): TypedArray[] {
+  run(inputs: readonly TypedArray[], seconds?: Float64Array): TypedArray[] {
     const outputs = this.#newOutputs();
-    translated(() => this.#native.run(inputs, outputs));
+    translated(() => this.#native.run(inputs, outputs, seconds));
     return outputs;
   }
 

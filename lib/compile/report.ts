@@ -43,7 +43,7 @@ function graphText(text: string, full: boolean): string {
 }
 
 const clipped = (line: string) => cut(line, width);
-const cut = (text: string, length: number) =>
+export const cut = (text: string, length: number) =>
   text.length <= length ? text : `${text.slice(0, length - 1)}…`;
 
 interface TableRow {
@@ -103,17 +103,17 @@ function memoryText({ memory: { inputs, outputs, arena, local }, peakBytes }: In
     `inputs ${quantity(inputs, "B")}`,
     `outputs ${quantity(outputs, "B")}`,
     `temporaries ${quantity(arena, "B")}`,
-    ...(local === 0 ? [] : [`a block of rows ${quantity(local, "B")} a thread`]),
+    ...(local === 0 ? [] : [`a block or turn ${quantity(local, "B")}`]),
   ];
   return `memory ${quantity(peakBytes, "B")}: ${parts.join(", ")}`;
 }
 
-const counted = (n: number, noun: string) => `${n} ${noun}${n === 1 ? "" : "s"}`;
+export const counted = (n: number, noun: string) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
 const prefixes = ["", "k", "M", "G", "T", "P"];
 
 /** Three digits and a decimal prefix: 1234567 B is "1.23 MB". */
-function quantity(value: number, unit: string): string {
+export function quantity(value: number, unit: string): string {
   let power = 0;
   let scaled = value;
   // 999.5 and more would be shown as 1000.

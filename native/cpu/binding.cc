@@ -176,7 +176,17 @@ Napi::Value makeLoop(const Napi::CallbackInfo& info, const std::shared_ptr<Runne
   return object;
 }
 
-// createPlan(words) -> { run(inputs, outputs), runAsync(inputs, outputs), loop(inputs, carried), workspaceBytes() }
+// A Float64Array with a place for each step of a plan, or null where none is given.
+double* timesOf(const Napi::Value& value, const Runner& runner) {
+  if (value.IsUndefined()) return nullptr;
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array ||
+      value.As<Napi::TypedArray>().ElementLength() != runner.plan().steps.size()) {
+    throw PlanError("run: seconds must be a Float64Array with an element for each step");
+  }
+  return value.As<Napi::Float64Array>().Data();
+}
+
+// createPlan(words) -> { run(inputs, outputs, seconds?), runAsync(inputs, outputs), loop(inputs, carried), workspaceBytes() }
 Napi::Value createPlan(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
@@ -188,8 +198,9 @@ Napi::Value createPlan(const Napi::CallbackInfo& info) {
   Napi::Object object = Napi::Object::New(env);
   method(env, object, "run", [runner](const Napi::CallbackInfo& call) {
     const std::vector<void*> inputs = arrays(call, 0, *runner, true), outputs = arrays(call, 1, *runner, false);
+    double* const seconds = timesOf(call[2], *runner);
     const Borrowed borrowed(*runner);
-    runner->run(*borrowed.workspace, inputs.data(), outputs.data());
+    runner->run(*borrowed.workspace, inputs.data(), outputs.data(), seconds);
     return call.Env().Undefined();
   });
   method(env, object, "runAsync", [runner](const Napi::CallbackInfo& call) {

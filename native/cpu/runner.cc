@@ -1,5 +1,6 @@
 #include "runner.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <new>
 #if defined(__linux__)
@@ -101,13 +102,21 @@ void Runner::release(std::unique_ptr<Workspace> workspace) {
   if (idle_.size() < 2) idle_.push_back(std::move(workspace));
 }
 
-void Runner::run(Workspace& workspace, void* const* inputs, void* const* outputs) const {
+void Runner::run(Workspace& workspace, void* const* inputs, void* const* outputs, double* seconds) const {
   for (size_t i = 0; i < plan_.inputs.size(); i++) workspace.buffers[static_cast<size_t>(plan_.inputs[i])] = inputs[i];
   for (size_t i = 0; i < plan_.outputs.size(); i++) {
     workspace.buffers[static_cast<size_t>(plan_.outputs[i])] = outputs[i];
   }
   const RunMemory memory{workspace.buffers.data(), workspace.shared, workspace.slotMemory, slotBytes_, workspace.slots};
-  for (const auto& step : steps_) step->run(memory);
+  for (const auto& step : steps_) {
+    if (seconds == nullptr) {
+      step->run(memory);
+      continue;
+    }
+    const auto begun = std::chrono::steady_clock::now();
+    step->run(memory);
+    *seconds++ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  }
 }
 
 }  // namespace fluxion

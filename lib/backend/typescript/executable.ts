@@ -14,12 +14,12 @@ export function createExecutable(plan: Plan): Executable {
   const id = registerPlan();
   let program: Program | undefined;
 
-  const run = (inputs: readonly TypedArray[]): TypedArray[] => {
+  const run = (inputs: readonly TypedArray[], seconds?: Float64Array): TypedArray[] => {
     checkInputs(plan, inputs);
     return guarded(() => {
       program ??= prepare(plan);
       const outputs = allocateOutputs(plan);
-      execute(program, inputs, outputs);
+      execute(program, inputs, outputs, seconds);
       return outputs;
     });
   };

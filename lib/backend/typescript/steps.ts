@@ -41,17 +41,22 @@ export function prepare(plan: Plan): Program {
   return { plan, steps: plan.steps.map((step) => prepareStep(step, context)), buffers };
 }
 
-/** Runs a program from its inputs into its outputs, arrays that fit the plan. */
+/** Runs a program from its inputs into its outputs, arrays that fit the plan; `seconds` gets the time of each step. */
 export function execute(
   program: Program,
   inputs: readonly TypedArray[],
   outputs: readonly TypedArray[],
+  seconds?: Float64Array,
 ): void {
   const { plan, steps, buffers } = program;
   for (const [i, buffer] of plan.inputs.entries()) buffers[buffer] = inputs[i]!;
   for (const [i, buffer] of plan.outputs.entries()) buffers[buffer] = outputs[i]!;
   try {
-    for (const step of steps) step(buffers);
+    for (const [i, step] of steps.entries()) {
+      const begun = seconds === undefined ? 0 : performance.now();
+      step(buffers);
+      if (seconds !== undefined) seconds[i] = (performance.now() - begun) / 1000;
+    }
   } finally {
     // The program outlives the call; the caller's arrays need not.
     for (const buffer of [...plan.inputs, ...plan.outputs]) buffers[buffer] = nothing;
