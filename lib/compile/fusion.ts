@@ -73,6 +73,7 @@ export function fuse(nodes: readonly Node[], outputs: readonly Node[]): Group[] 
       const other = groups.get(read.node);
       if (other === undefined || other === group) continue;
       group.needs.set(other, (group.needs.get(other) ?? true) && read.direct);
+      other.readers.add(group);
     }
   };
 
@@ -82,6 +83,8 @@ export function fuse(nodes: readonly Node[], outputs: readonly Node[]): Group[] 
       root: isElementwise(node) ? undefined : node,
       nodes: [],
       needs: new Map(),
+      readers: new Set(),
+      level: 0,
       shape: node.shape,
       alive: true,
     };
@@ -91,6 +94,7 @@ export function fuse(nodes: readonly Node[], outputs: readonly Node[]): Group[] 
     for (const inner of inside) groups.set(inner, group);
     groups.set(node, group);
     for (const member of [...inside, node]) addReads(group, member);
+    group.level = levelAbove(group.needs.keys());
     order.push(group);
     if (group.root !== undefined) continue;
     // A product of which this node is the first to read the result, which its kernel then may finish itself; otherwise
@@ -99,7 +103,7 @@ export function fuse(nodes: readonly Node[], outputs: readonly Node[]): Group[] 
     const producers = [...group.needs].reverse();
     for (const [other, direct] of [...producers.filter(isProduct), ...producers]) {
       if (!direct || !other.alive || !mergeable(group, other)) continue;
-      merge(group, other, groups, order);
+      merge(group, other, groups);
     }
     // Then groups that read the same values: they share the loads, and what both compute of them.
     for (const input of node.inputs) {
@@ -108,7 +112,7 @@ export function fuse(nodes: readonly Node[], outputs: readonly Node[]): Group[] 
         const other = groups.get(reader);
         if (other === undefined || other === group || !isElementwise(reader) || absorbed.has(reader))
           continue;
-        if (mergeable(group, other)) merge(group, other, groups, order);
+        if (mergeable(group, other)) merge(group, other, groups);
       }
     }
   }
@@ -123,6 +127,10 @@ interface Mutable {
   nodes: Node[];
   /** Groups that this one reads, and whether only at the same index. */
   needs: Map<Mutable, boolean>;
+  /** Groups that need this one. */
+  readers: Set<Mutable>;
+  /** Above the levels of all groups that this one needs: what it needs, in any number of steps, lies below. */
+  level: number;
   shape: readonly number[];
   alive: boolean;
 }
@@ -144,7 +152,7 @@ function reachesAround(from: Mutable, to: Mutable): boolean {
   const queue = [...from.needs.keys()].filter((group) => group !== to);
   for (let group = queue.pop(); group !== undefined; group = queue.pop()) {
     if (group === to) return true;
-    if (seen.has(group)) continue;
+    if (group.level <= to.level || seen.has(group)) continue;
     seen.add(group);
     queue.push(...group.needs.keys());
   }
@@ -152,21 +160,45 @@ function reachesAround(from: Mutable, to: Mutable): boolean {
 }
 
 /** Moves `other` into `group`. */
-function merge(group: Mutable, other: Mutable, groups: Map<Node, Mutable>, order: readonly Mutable[]): void {
+function merge(group: Mutable, other: Mutable, groups: Map<Node, Mutable>): void {
   group.root ??= other.root;
   group.nodes.push(...other.nodes);
   for (const node of other.nodes) groups.set(node, group);
   if (other.root !== undefined) groups.set(other.root, group);
-  for (const [need, direct] of other.needs)
-    if (need !== group) group.needs.set(need, (group.needs.get(need) ?? true) && direct);
-  group.needs.delete(other);
-  group.needs.delete(group);
-  other.alive = false;
-  for (const reader of order) {
-    const direct = reader.needs.get(other);
-    if (direct === undefined) continue;
+  const need = (reader: Mutable, needed: Mutable, direct: boolean) => {
+    if (reader === needed) return;
+    reader.needs.set(needed, (reader.needs.get(needed) ?? true) && direct);
+    needed.readers.add(reader);
+  };
+  for (const [needed, direct] of other.needs) {
+    needed.readers.delete(other);
+    need(group, needed, direct);
+  }
+  for (const reader of other.readers) {
+    const direct = reader.needs.get(other)!;
     reader.needs.delete(other);
-    if (reader !== group) reader.needs.set(group, (reader.needs.get(group) ?? true) && direct);
+    need(reader, group, direct);
+  }
+  other.alive = false;
+  group.level = levelAbove(group.needs.keys());
+  raiseReaders(group);
+}
+
+function levelAbove(groups: Iterable<Mutable>): number {
+  let level = 0;
+  for (const group of groups) level = Math.max(level, group.level + 1);
+  return level;
+}
+
+/** Raises what needs a group above it, and what needs that in turn. */
+function raiseReaders(group: Mutable): void {
+  const queue = [group];
+  for (let below = queue.pop(); below !== undefined; below = queue.pop()) {
+    for (const reader of below.readers) {
+      if (reader.level > below.level) continue;
+      reader.level = below.level + 1;
+      queue.push(reader);
+    }
   }
 }
 
