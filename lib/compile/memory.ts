@@ -28,8 +28,17 @@ export function writtenBy(step: Step | StripStep): number[] {
   }
 }
 
-/** The buffers that a step reads or writes. */
-export function buffersOf(step: Step | StripStep): number[] {
+/** Of steps that were asked about: the search for strips asks again and again. */
+const known = new WeakMap<Step | StripStep, readonly number[]>();
+
+/** The buffers that a step reads or writes, as often as it does. */
+export function buffersOf(step: Step | StripStep): readonly number[] {
+  let buffers = known.get(step);
+  if (buffers === undefined) known.set(step, (buffers = touched(step)));
+  return buffers;
+}
+
+function touched(step: Step | StripStep): readonly number[] {
   switch (step.kind) {
     case "map":
     case "reduce":
