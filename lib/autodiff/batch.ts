@@ -1,17 +1,11 @@
 import type { Batch } from "../graph/callee.js";
-import { type Graph, liveNodes, type Node } from "../graph/graph.js";
-import {
-  type Attributes,
-  type SeveralResults,
-  type SingleResult,
-  severalResults,
-} from "../graph/primitives.js";
+import { type Graph, hasSeveral, liveNodes, type Node, picked } from "../graph/graph.js";
+import type { SeveralResults, SingleResult } from "../graph/primitives.js";
 import { atLocationOf, emitSeveral, replayNode } from "../graph/trace.js";
 import { batchRules, repeated } from "../ops/batching.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type SeveralRule, severalRules } from "./several.js";
 
-const withSeveral: ReadonlySet<string> = new Set(severalResults);
 type BatchRule = (typeof batchRules)[SingleResult];
 type AnyRule = (x: readonly Tensor[], attrs: object, batched: readonly boolean[], size: number) => Tensor;
 
@@ -32,18 +26,17 @@ export function batchGraph(
   for (const node of liveNodes(graph.nodes, graph.outputs)) {
     if (node.op === "input") continue;
     if (node.op === "pick") {
-      const { index } = node.attrs as Attributes["pick"];
-      const source = several.get(node.inputs[0]!)!;
-      value.set(node, source.values[index]!);
-      if (source.batched[index]) many.add(node);
+      const [source, index] = picked(node);
+      const { values, batched: which } = several.get(source)!;
+      value.set(node, values[index]!);
+      if (which[index]) many.add(node);
       continue;
     }
     const x = node.inputs.map((i) => value.get(i)!);
     const which = node.inputs.map((i) => many.has(i));
     const shared = which.every((b) => !b);
-    if (withSeveral.has(node.op)) {
-      const op = node.op as SeveralResults;
-      const attrs = node.attrs as Attributes[SeveralResults];
+    if (hasSeveral(node)) {
+      const { op, attrs } = node;
       const rule = severalRules[op] as SeveralRule<SeveralResults>;
       several.set(
         node,

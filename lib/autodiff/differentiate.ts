@@ -1,23 +1,13 @@
 import { ValueError } from "../errors.js";
 import type { Dual } from "../graph/callee.js";
-import { type Graph, liveNodes, type Node } from "../graph/graph.js";
-import {
-  type Attributes,
-  type SeveralResults,
-  type SingleResult,
-  severalResults,
-} from "../graph/primitives.js";
+import { type Graph, hasSeveral, liveNodes, type Node, picked } from "../graph/graph.js";
+import type { Attributes, SeveralResults, SingleResult } from "../graph/primitives.js";
 import { atLocationOf, emitSeveral, replay, replayNode, traceGraph } from "../graph/trace.js";
 import * as raw from "../ops/raw.js";
 import { type Rule, rules, type Tangent } from "../ops/rules.js";
 import { isFloat } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type SeveralRule, severalRules } from "./several.js";
-
-const withSeveral: ReadonlySet<string> = new Set(severalResults);
-const hasSeveral = (node: Node): node is Node<SeveralResults> => withSeveral.has(node.op);
-/** Which result of which node a pick is. */
-const picked = (node: Node) => [node.inputs[0]!, (node.attrs as Attributes["pick"]).index] as const;
 
 /**
  * Forward mode: records the graph anew in the current trace, with the tangents of its values beside them.

@@ -1,14 +1,13 @@
 import { DTypeError, ValueError } from "../errors.js";
 import type { Graph } from "../graph/graph.js";
 import { evaluate, traceGraph } from "../graph/trace.js";
-import { repeated } from "../ops/batching.js";
 import * as raw from "../ops/raw.js";
 import { isFloat } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Structure, unflatten } from "../tensor/tree.js";
 import { type Argnums, select } from "./argnums.js";
-import { batchGraph } from "./batch.js";
+import { batchedOutputs } from "./batch.js";
 import { linearizeGraph, primalValues, pullBack, pushForward } from "./differentiate.js";
 import { traceFunction } from "./function.js";
 import { jvp } from "./jvp.js";
@@ -154,12 +153,6 @@ function basis(like: { readonly shape: readonly number[]; readonly dtype: Tensor
 
 /** The results of a linear program of one input for each unit vector of it, along a new first axis. */
 function instances(graph: Graph, vectors: Tensor): Tensor[] {
-  const size = vectors.shape[0]!;
-  const { values, batched } = batchGraph(
-    graph,
-    [vectors, ...graph.captured],
-    [true, ...graph.captured.map(() => false)],
-    size,
-  );
-  return values.map((y, i) => (batched[i] ? y : repeated(y, size)));
+  const batched = [true, ...graph.captured.map(() => false)];
+  return batchedOutputs(graph, [vectors, ...graph.captured], batched, vectors.shape[0]!);
 }

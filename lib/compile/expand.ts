@@ -1,4 +1,4 @@
-import { type Graph, liveNodes, type Node, neededNodes } from "../graph/graph.js";
+import { type Graph, liveNodes, type Node, neededNodes, picked } from "../graph/graph.js";
 import type { Attributes } from "../graph/primitives.js";
 import { emit, replayNode, traceGraph } from "../graph/trace.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -33,7 +33,7 @@ function expandOnce(graph: Graph): Graph | undefined {
         changed = true;
       } else if (node.op === "scan") {
         const picks = nodes.filter((pick) => pick.op === "pick" && pick.inputs[0] === node);
-        const used = picks.map((pick) => (pick.attrs as Attributes["pick"]).index);
+        const used = picks.map((pick) => picked(pick)[1]);
         const pruned = pruneScan(node as Node<"scan">, used);
         changed ||= pruned.changed;
         const tuple = emit(
@@ -46,9 +46,8 @@ function expandOnce(graph: Graph): Graph | undefined {
           new Map(pruned.results.map((index, i) => [index, emit("pick", [tuple], { index: i })])),
         );
       } else if (node.op === "pick") {
-        const { index } = node.attrs as Attributes["pick"];
-        const found = results.get(node.inputs[0]!);
-        value.set(node, found?.get(index) ?? emit("pick", x, { index }));
+        const [source, index] = picked(node);
+        value.set(node, results.get(source)?.get(index) ?? emit("pick", x, { index }));
       } else value.set(node, replayNode(node, value));
     }
     return graph.outputs.map((node) => value.get(node)!);

@@ -1,4 +1,4 @@
-import { type Graph, liveNodes, type Node, numberedNodes, type Spec } from "../graph/graph.js";
+import { type Graph, liveNodes, type Node, numberedNodes, picked, type Spec } from "../graph/graph.js";
 import type { Attributes } from "../graph/primitives.js";
 import { rowMajor, sizeOf } from "../tensor/shape.js";
 import { type Access, dense, leafAccess, viewAccess } from "./access.js";
@@ -64,9 +64,9 @@ class Lowering {
     const nodes = this.#live;
     for (const node of nodes) {
       if (node.op !== "pick") continue;
-      const source = node.inputs[0]!;
+      const [source, index] = picked(node);
       if (!this.#picks.has(source)) this.#picks.set(source, new Map());
-      this.#picks.get(source)!.set((node.attrs as Attributes["pick"]).index, node);
+      this.#picks.get(source)!.set(index, node);
     }
     const inputBuffers = inputs.map((node) => {
       const buffer = this.#addBuffer(node, "input");

@@ -1,7 +1,7 @@
 import type { DType } from "../tensor/dtype.js";
 import type { Shape } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { Attributes, PrimitiveName } from "./primitives.js";
+import type { Attributes, PrimitiveName, SeveralResults } from "./primitives.js";
 
 /** Shape and dtype of a value. */
 export interface Spec {
@@ -35,6 +35,16 @@ export interface Graph {
   readonly captured: readonly Tensor[];
   readonly nodes: readonly Node[];
   readonly outputs: readonly Node[];
+}
+
+/** Whether a node has several results, to be picked. */
+export function hasSeveral(node: Node): node is Node<SeveralResults> {
+  return node.results !== undefined;
+}
+
+/** Which result of which node a pick is. */
+export function picked(pick: Node): readonly [Node, number] {
+  return [pick.inputs[0]!, (pick as Node<"pick">).attrs.index];
 }
 
 /** The nodes, inputs among them, that the outputs need. */

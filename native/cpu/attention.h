@@ -62,6 +62,12 @@ class Operand {
   std::vector<int64_t> batch_;
 };
 
+// Where a result of a step begins for an entry of the batch, of `size` elements each; null where it is not wanted.
+template <class T>
+T* resultOf(Pointers buffers, const std::vector<int>& outputs, size_t number, int64_t entry, int64_t size) {
+  return outputs[number] < 0 ? nullptr : static_cast<T*>(buffers[outputs[number]]) + entry * size;
+}
+
 // Products of a block with panels of the GEMM's width.
 template <class T>
 class Panels {
@@ -141,7 +147,7 @@ class QueryBlocks : public PreparedStep {
   void hide(Pointers buffers, int64_t entry, int64_t row, int64_t rows, int64_t key, int64_t cols, T* scores,
             char* own) const;
   T* output(Pointers buffers, size_t number, int64_t entry, int64_t size) const {
-    return outputs_[number] < 0 ? nullptr : static_cast<T*>(buffers[outputs_[number]]) + entry * size;
+    return resultOf<T>(buffers, outputs_, number, entry, size);
   }
 
   Panels<T> panels_;

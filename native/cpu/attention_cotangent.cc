@@ -230,7 +230,7 @@ class AttentionCotangent final : public PreparedStep {
   static T* at(char* memory, size_t place) { return reinterpret_cast<T*>(memory + place); }
   static const T* at(const char* memory, size_t place) { return reinterpret_cast<const T*>(memory + place); }
   T* output(Pointers buffers, size_t number, int64_t entry, int64_t size) const {
-    return outputs_[number] < 0 ? nullptr : static_cast<T*>(buffers[outputs_[number]]) + entry * size;
+    return resultOf<T>(buffers, outputs_, number, entry, size);
   }
 
   Panels<T> panels_;
