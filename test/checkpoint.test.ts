@@ -3,7 +3,7 @@ import t from "tap";
 import { setThreads, threads } from "#lib/backend/cpu.js";
 import { lower } from "#lib/compile/lower.js";
 import { liveNodes } from "#lib/graph/graph.js";
-import { differences, eachSeed, sameBits } from "./support/compare.js";
+import { differences, eachSeed, sameBits, total } from "./support/compare.js";
 import { onEach } from "./support/each-backend.js";
 import { Dice, type RandomProgram, randomProgram } from "./support/random-program.js";
 
@@ -14,16 +14,6 @@ const isFloat = (x: T) => x.dtype === "float32" || x.dtype === "float64";
 const hasCpu = fx.backends().some((b) => b.name === "cpu" && b.available);
 const random = (shape: readonly number[], seed: number) => fx.random.normal(fx.random.key(seed), shape);
 const random64 = (shape: readonly number[], seed: number) => fx.cast(random(shape, seed), "float64");
-
-/** The sum of all float results, weighted, as float64. */
-const total = (outputs: readonly T[]): T =>
-  outputs
-    .filter(isFloat)
-    .map((y) => {
-      const weights = fx.reshape(fx.linspace(0.5, 1.5, y.size, { dtype: y.dtype as "float64" }), y.shape);
-      return fx.cast(fx.sum(fx.mul(y, weights)), "float64");
-    })
-    .reduce((a, b) => fx.add(a, b), fx.zeros([], { dtype: "float64" }));
 
 /** Where the bits of two lists of results differ, in words. */
 const bitsThatDiffer = (name: string, got: readonly T[], want: readonly T[]): string[] =>

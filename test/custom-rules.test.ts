@@ -3,7 +3,7 @@
 import * as fx from "fluxion";
 import t from "tap";
 import { liveNodes } from "#lib/graph/graph.js";
-import { difference, differences, eachSeed } from "./support/compare.js";
+import { difference, differences, eachSeed, total } from "./support/compare.js";
 import { onEach } from "./support/each-backend.js";
 import { Dice, randomProgram } from "./support/random-program.js";
 
@@ -17,16 +17,6 @@ const normal = (shape: readonly number[], seed: number) =>
 const isFloat = (x: T) => x.dtype === "float32" || x.dtype === "float64";
 const dot = (a: readonly T[], b: readonly T[]) =>
   a.map((x, i) => fx.sum(fx.mul(x, b[i]!))).reduce((p, q) => fx.add(p, q));
-
-/** The sum of all float results, weighted, as float64. */
-const total = (outputs: readonly T[]): T =>
-  outputs
-    .filter(isFloat)
-    .map((y) => {
-      const weights = fx.reshape(fx.linspace(0.5, 1.5, y.size, { dtype: y.dtype as "float64" }), y.shape);
-      return fx.cast(fx.sum(fx.mul(y, weights)), "float64");
-    })
-    .reduce((a, b) => fx.add(a, b), fx.zeros([], { dtype: "float64" }));
 
 // ---- Random programs. The identity, with derivative 2.
 

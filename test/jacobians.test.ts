@@ -1,7 +1,7 @@
 import * as fx from "fluxion";
 import t from "tap";
 import { liveNodes } from "#lib/graph/graph.js";
-import { difference, differences, eachSeed } from "./support/compare.js";
+import { difference, differences, eachSeed, total } from "./support/compare.js";
 import { onEach } from "./support/each-backend.js";
 import { type RandomProgram, randomProgram } from "./support/random-program.js";
 
@@ -36,17 +36,6 @@ const units = (x: T): T[] =>
       { shape: x.shape, dtype: x.dtype },
     ),
   );
-
-/** The sum of all float results, weighted, as float64. */
-const total = (tree: fx.tree.Tree): T =>
-  fx.tree
-    .leaves(tree)
-    .filter(isFloat)
-    .map((y) => {
-      const weights = fx.reshape(fx.linspace(0.5, 1.5, y.size, { dtype: y.dtype as "float64" }), y.shape);
-      return fx.cast(fx.sum(fx.mul(y, weights)), "float64");
-    })
-    .reduce((a, b) => fx.add(a, b), fx.zeros([], { dtype: "float64" }));
 
 onEach("Jacobians of random programs are the same in both modes, and made of tangents", async (t) => {
   const failures = eachSeed(200_000, 60, (seed) => {

@@ -10,6 +10,7 @@ import type { BufferSpec, LoopStep, MapStep, Plan, Step, StrippedPlan, View } fr
 import { stripMine } from "#lib/compile/strip.js";
 import { BackendError } from "#lib/errors.js";
 import { allocate, type DType } from "#lib/tensor/dtype.js";
+import { mutated } from "./support/mutated.js";
 
 const hasCpu = fx.backends().some((b) => b.name === "cpu" && b.available);
 
@@ -173,27 +174,6 @@ onEach("a loop that breaks the contract is refused", async (t, backend) => {
       what,
     );
 });
-
-/** Every copy of a plan with one of its numbers, at any depth, changed to something strange. */
-function* mutated(plan: Plan): Generator<Plan> {
-  const strange = [-1, 0, 1, 2, 3, 7, 0.5, 41, 1e6, 2 ** 31, 2 ** 52, 2 ** 53, 1e300, -(2 ** 53), Number.NaN];
-  const paths: string[][] = [];
-  const walk = (node: object, path: readonly string[]) => {
-    for (const [key, value] of Object.entries(node)) {
-      if (typeof value === "number") paths.push([...path, key]);
-      else if (typeof value === "object" && value !== null) walk(value, [...path, key]);
-    }
-  };
-  walk(plan, []);
-  for (const path of paths)
-    for (const other of strange) {
-      const copy = structuredClone(plan);
-      let place = copy as unknown as Record<string, unknown>;
-      for (const step of path.slice(0, -1)) place = place[step] as Record<string, unknown>;
-      place[path[path.length - 1]!] = other;
-      yield copy;
-    }
-}
 
 /** Whether a plan would need much memory or time, so that it is not run. */
 const isLarge = ({ buffers, arenaBytes, steps }: Plan): boolean =>

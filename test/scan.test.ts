@@ -4,7 +4,7 @@ import { setThreads, threads } from "#lib/backend/cpu.js";
 import { lower } from "#lib/compile/lower.js";
 import type { LoopStep, Plan, Step } from "#lib/compile/plan.js";
 import { liveNodes } from "#lib/graph/graph.js";
-import { difference, differences, eachSeed, sameBits } from "./support/compare.js";
+import { difference, differences, eachSeed, sameBits, total } from "./support/compare.js";
 import { onEach } from "./support/each-backend.js";
 import { Dice, randomProgram } from "./support/random-program.js";
 
@@ -39,17 +39,6 @@ function unrolled<C, X, Y>(f: Body<C, X, Y>, init: C, xs: X, length: number, rev
   }
   return [carry, fx.tree.map((...parts: T[]) => fx.stack(parts), ys[0], ...ys.slice(1)) as Y];
 }
-
-/** The sum of all float results, weighted, as float64. */
-const total = (tree: fx.tree.Tree): T =>
-  fx.tree
-    .leaves(tree)
-    .filter(isFloat)
-    .map((y) => {
-      const weights = fx.reshape(fx.linspace(0.5, 1.5, y.size, { dtype: y.dtype as "float64" }), y.shape);
-      return fx.cast(fx.sum(fx.mul(y, weights)), "float64");
-    })
-    .reduce((a, b) => fx.add(a, b), fx.zeros([], { dtype: "float64" }));
 
 // ---- Random programs.
 

@@ -4,7 +4,7 @@ import type { Attributes, PrimitiveName, SingleResult } from "#lib/graph/primiti
 import { emit } from "#lib/graph/trace.js";
 import { batchRules } from "#lib/ops/batching.js";
 import { operation } from "#lib/ops/operation.js";
-import { differences, eachSeed } from "./support/compare.js";
+import { differences, eachSeed, total } from "./support/compare.js";
 import { onEach } from "./support/each-backend.js";
 import { Dice, randomProgram } from "./support/random-program.js";
 
@@ -358,17 +358,6 @@ function byInstance(f: (...x: T[]) => T[], instances: readonly T[][]): T[] {
   const run = fx.jit(f);
   const each = instances.map((x) => run(...x));
   return each[0]!.map((_, k) => fx.stack(each.map((y) => y[k]!)));
-}
-
-/** A float64 number that depends smoothly on all float results. */
-function total(outputs: readonly T[]): T {
-  return outputs
-    .filter(isFloat)
-    .map((y) => {
-      const weights = fx.reshape(fx.linspace(0.5, 1.5, y.size, { dtype: y.dtype as "float64" }), y.shape);
-      return fx.cast(fx.sum(fx.mul(y, weights)), "float64");
-    })
-    .reduce((a, b) => fx.add(a, b), fx.zeros([], { dtype: "float64" }));
 }
 
 onEach("vmap of a random program is the program of each instance, stacked", async (t) => {

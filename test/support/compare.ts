@@ -1,4 +1,4 @@
-import type * as fx from "fluxion";
+import * as fx from "fluxion";
 
 /** Where two tensors differ by more than the tolerance, relative to the largest element; "" where they do not. */
 export function difference(got: fx.Tensor, want: fx.Tensor, tolerance: number): string {
@@ -47,3 +47,16 @@ export function eachSeed(first: number, count: number, check: (seed: number) => 
   }
   return failures.slice(0, 10);
 }
+
+const isFloat = ({ dtype }: fx.Tensor): boolean => dtype === "float32" || dtype === "float64";
+
+/** A float64 number that depends smoothly on all float tensors of a tree: their weighted sum. */
+export const total = (tree: fx.tree.Tree): fx.Tensor =>
+  fx.tree
+    .leaves(tree)
+    .filter(isFloat)
+    .map((y) => {
+      const weights = fx.reshape(fx.linspace(0.5, 1.5, y.size, { dtype: y.dtype as "float64" }), y.shape);
+      return fx.cast(fx.sum(fx.mul(y, weights)), "float64");
+    })
+    .reduce((a, b) => fx.add(a, b), fx.zeros([], { dtype: "float64" }));
