@@ -17,8 +17,8 @@ import {
   expandDims,
   mul,
   ones,
-  reshape,
   rmsNorm,
+  split as sections,
   silu,
   slice,
   sub,
@@ -256,7 +256,7 @@ function transformer(where: string, options: DitOptions, timeCount: number): Tra
   const inContextPass = (params: DitParams, image: Tensor, given: readonly Tensor[]): Tensor => {
     const n = image.shape[0]!;
     const context = given.map((c, i) => {
-      const own = reshape(slice(params.context!, [i, 0, 0], [1, tokens, hidden]), [1, tokens, hidden]);
+      const own = slice(params.context!, [i, 0, 0], [1, tokens, hidden]);
       return add(broadcastTo(expandDims(c, 1), [n, tokens, hidden]), own);
     });
     let x = concat([...context, image], 1);
@@ -288,9 +288,7 @@ function modulate(x: Tensor, shift: Tensor, scale: Tensor): Tensor {
 
 /** [n, count * hidden] as pieces [n, 1, hidden]. */
 function pieces(x: Tensor, count: number): Tensor[] {
-  const [n, all] = x.shape as [number, number];
-  const size = all / count;
-  return Array.from({ length: count }, (_, i) => expandDims(slice(x, [0, i * size], [n, size]), 1));
+  return sections(expandDims(x, 1), count, 2);
 }
 
 function column(where: string, time: Tensor, n: number): Tensor {

@@ -1,5 +1,13 @@
 import { ShapeError, ValueError } from "../errors.js";
-import { type AttentionOptions, attention, ones, reshape, rmsNorm, slice, transpose } from "../ops/index.js";
+import {
+  type AttentionOptions,
+  attention,
+  ones,
+  reshape,
+  rmsNorm,
+  split as sections,
+  transpose,
+} from "../ops/index.js";
 import { checkCount, checkFlag, checkOptions } from "../options.js";
 import { split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
@@ -66,14 +74,12 @@ export function selfAttention(options: SelfAttentionOptions): SelfAttention {
     apply(params, x, { rotary, ...how } = {}) {
       checkLastAxis(where, x, dim);
       if (x.rank < 2) throw new ShapeError(`${where}: needs [..., n, ${dim}], got ${show(x.shape)}`);
-      const all = qkv.apply(params.qkv, x);
-      const leading = x.shape.slice(0, -1);
-      /** [..., n, heads, size], normalised and turned. */
-      const part = (i: number, scale?: Tensor): Tensor => {
-        const own = slice(all, [...leading.map(() => 0), i * dim], [...leading, dim]);
-        const split = reshape(own, [...leading, heads, size]);
-        if (i === 2) return split;
-        const scaled = scale === undefined ? split : rmsNorm(split, { scale });
+      const [queries, keys, values] = sections(qkv.apply(params.qkv, x), 3, -1).map((own) =>
+        reshape(own, [...x.shape.slice(0, -1), heads, size]),
+      ) as [Tensor, Tensor, Tensor];
+      /** Queries or keys [..., n, heads, size], normalised and turned. */
+      const turned = (y: Tensor, scale: Tensor | undefined): Tensor => {
+        const scaled = scale === undefined ? y : rmsNorm(y, { scale });
         return rotary === undefined ? scaled : rotaryEmbedding(scaled, { ...rotary, axis: -3 });
       };
       /** The axes of sequence and heads exchanged. */
@@ -82,7 +88,9 @@ export function selfAttention(options: SelfAttentionOptions): SelfAttention {
         perm.splice(-3, 2, y.rank - 2, y.rank - 3);
         return transpose(y, perm);
       };
-      const [q, k, v] = [part(0, params.queryScale), part(1, params.keyScale), part(2)].map(exchanged);
+      const [q, k, v] = [turned(queries, params.queryScale), turned(keys, params.keyScale), values].map(
+        exchanged,
+      );
       return out.apply(params.out, reshape(exchanged(attention(q!, k!, v!, how)), x.shape));
     },
   };

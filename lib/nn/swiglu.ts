@@ -1,8 +1,7 @@
-import { mul, silu, slice } from "../ops/index.js";
+import { mul, split as sections, silu } from "../ops/index.js";
 import { checkCount, checkOptions } from "../options.js";
 import { split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
-import type { Tensor } from "../tensor/tensor.js";
 import { type LinearParams, linear } from "./linear.js";
 import type { Module } from "./module.js";
 
@@ -39,10 +38,8 @@ export function swiglu(options: SwigluOptions): Module<SwigluParams> {
       return { in: into.init(inKey!), out: out.init(outKey!) };
     },
     apply(params, x) {
-      const both = into.apply(params.in, x);
-      const half = (start: number): Tensor =>
-        slice(both, [...x.shape.slice(1).map(() => 0), start], [...x.shape.slice(0, -1), hidden]);
-      return out.apply(params.out, mul(silu(half(0)), half(hidden)));
+      const [gate, value] = sections(into.apply(params.in, x), 2, -1);
+      return out.apply(params.out, mul(silu(gate!), value!));
     },
   };
 }
