@@ -282,8 +282,8 @@ t.test("checkpoints that do not fit are refused, and the trainer stays as it was
   const name = Object.keys(tensors).find((path) => path.startsWith("params/"))!;
   await changed({}, { format: "gguf" });
   await refused("of another kind", /not a checkpoint of a Trainer/);
-  await changed({}, { version: "2" });
-  await refused("of a later version", /version is 2; this library reads 1/);
+  await changed({}, { version: "3" });
+  await refused("of a later version", /version is 3; this library reads 2/);
   for (const step of ["-1", "1.5", "1e3", "", "99999999999999999999"]) {
     await changed({}, { step });
     await refused(`step ${step}`, /step is not a whole number/);

@@ -1,10 +1,13 @@
 export { type FlowMatchingOptions, flowMatching } from "./flow-matching.js";
+export type { IntervalOptions } from "./interval-objective.js";
 export { improvedMeanFlow, type MeanFlowOptions, meanFlow } from "./mean-flow.js";
 export type {
   AverageVelocityObjective,
+  Draws,
   IntervalPoints,
   LossAndRaw,
   Objective,
+  Pairs,
   SampleTimesOptions,
   VelocityObjective,
   VelocityPoints,

@@ -1,37 +1,20 @@
 import { jvp } from "../autodiff/index.js";
-import type { AverageVelocityField } from "../models/index.js";
-import { add, concat, maximum, minimum, mul, ones, slice, stopGradient, sub } from "../ops/index.js";
-import { checkCount, checkNumber, checkOptions } from "../options.js";
-import { split } from "../random/index.js";
+import { add, mul, ones, stopGradient, sub } from "../ops/index.js";
+import { checkNumber } from "../options.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { map } from "../tensor/tree.js";
-import { checkField, checkIntervalPoints, checkOutput } from "./checks.js";
 import {
-  type AverageVelocityObjective,
-  checkTimes,
-  checkWeighting,
-  type IntervalPoints,
-  reduceErrors,
-  squaredErrors,
-  timesDType,
-} from "./objective.js";
-import { checkOrientation, columnOf, type Orientation, pathAt } from "./orientation.js";
-import { type TimeDistribution, uniformTimes } from "./times.js";
-import type { Weighting } from "./weighting.js";
+  checkIntervalOptions,
+  type Evaluation,
+  evaluate,
+  type IntervalOptions,
+  intervalObjective,
+} from "./interval-objective.js";
+import { type AverageVelocityObjective, type IntervalPoints, squaredErrors } from "./objective.js";
+import { columnOf, pathAt } from "./orientation.js";
 
-export interface MeanFlowOptions {
-  /** Default "data-to-noise". */
-  readonly orientation?: Orientation;
-  /** Distribution of the two times of an interval, which are then sorted. Default uniform in [0, 1). */
-  readonly times?: TimeDistribution;
-  /**
-   * Share of the samples whose interval is a point, r = t; they need no derivative and teach the velocity itself.
-   * round(share * n) rows of a batch of n, always the first ones (data and noise are drawn independently of the row,
-   * so nothing is lost by that), with t drawn directly from `times`. Default 0; the mean flow paper uses 0.75.
-   */
+export interface MeanFlowOptions extends IntervalOptions {
+  /** Share of the samples with r = t, see IntervalOptions. Default 0; the mean flow paper uses 0.75. */
   readonly equalTimeFraction?: number;
-  /** Default: none, the plain mean. */
-  readonly weighting?: Weighting;
   /**
    * b in the tangent b v + (1 - b) sg(u(z, t, t)) of z: 1 is mean flow's (default of `meanFlow`), 0 improved mean
    * flow's (default of `improvedMeanFlow`).
@@ -53,7 +36,7 @@ export interface MeanFlowOptions {
  * Values are checked on concrete tensors only.
  */
 export function meanFlow(options: MeanFlowOptions = {}): AverageVelocityObjective {
-  return intervalObjective("meanFlow", "mean flow", options, 1);
+  return objective("meanFlow", "mean flow", options, 1);
 }
 
 /**
@@ -64,104 +47,39 @@ export function meanFlow(options: MeanFlowOptions = {}): AverageVelocityObjectiv
  * errors are those of `meanFlow`.
  */
 export function improvedMeanFlow(options: MeanFlowOptions = {}): AverageVelocityObjective {
-  return intervalObjective("improvedMeanFlow", "improved mean flow", options, 0);
+  return objective("improvedMeanFlow", "improved mean flow", options, 0);
 }
 
-function intervalObjective(
+function objective(
   where: string,
   name: string,
   options: MeanFlowOptions,
   defaultWeight: number,
 ): AverageVelocityObjective {
-  checkOptions(where, options, [
-    "orientation",
-    "times",
-    "equalTimeFraction",
-    "weighting",
-    "conditionalTangentWeight",
-  ]);
-  const orientation = checkOrientation(where, options.orientation ?? "data-to-noise");
-  const times = checkTimes(where, options.times ?? uniformTimes());
-  const fraction = checkNumber(where, "equalTimeFraction", options.equalTimeFraction ?? 0, {
-    min: 0,
-    max: 1,
-  });
-  const weighting = checkWeighting(where, options.weighting);
+  const settings = checkIntervalOptions(where, options, ["conditionalTangentWeight"]);
   const weight = checkNumber(
     where,
     "conditionalTangentWeight",
     options.conditionalTangentWeight ?? defaultWeight,
-    {
-      min: 0,
-      max: 1,
-    },
+    { min: 0, max: 1 },
   );
-
-  const lossAndRaw: AverageVelocityObjective["lossAndRaw"] = (field, params, points) => {
-    checkField(where, field, ["average-velocity"]);
-    checkIntervalPoints(where, points, field.dim);
-    const n = points.data.shape[0]!;
-    const equal = points.equalCount ?? 0;
-    const evaluate = { where, field, params, orientation };
-    const errors: Tensor[] = [];
-    if (equal > 0) errors.push(pointErrors(evaluate, rows(points, 0, equal)));
-    if (equal < n) errors.push(intervalErrors(evaluate, rows(points, equal, n - equal), weight));
-    return reduceErrors(errors, points.data, weighting);
-  };
-  return {
+  return intervalObjective<IntervalPoints>(settings, {
     name,
-    fieldKind: "average-velocity",
-    orientation,
-    sampleTimes(key, n, sampling = {}) {
-      const dtype = timesDType(where, sampling);
-      const equal = Math.round(fraction * checkCount(where, "n", n));
-      const [first, second, point] = split(key, 3);
-      const parts: { r: Tensor; t: Tensor }[] = [];
-      if (equal > 0) {
-        const t = times.sample(point!, equal, dtype);
-        parts.push({ r: t, t });
-      }
-      if (equal < n) {
-        const a = times.sample(first!, n - equal, dtype);
-        const b = times.sample(second!, n - equal, dtype);
-        parts.push({ r: minimum(a, b), t: maximum(a, b) });
-      }
-      const join = (list: Tensor[]) => (list.length === 1 ? list[0]! : concat(list, 0));
-      return { r: join(parts.map((p) => p.r)), t: join(parts.map((p) => p.t)), equalCount: equal };
-    },
-    lossAndRaw,
-    loss: (field, params, points) => lossAndRaw(field, params, points).loss,
-  };
-}
-
-interface Evaluation<P> {
-  readonly where: string;
-  readonly field: AverageVelocityField<P>;
-  readonly params: P;
-  readonly orientation: Orientation;
-}
-
-/** Where r = t the mean-flow identity is u = v, and no derivative is needed. */
-function pointErrors<P>(
-  { where, field, params, orientation }: Evaluation<P>,
-  points: IntervalPoints,
-): Tensor {
-  const { data, noise, r, t, condition } = points;
-  const { z, v } = pathAt(orientation, data, noise, t);
-  return squaredErrors(checkOutput(where, field.apply(params, z, r, t, condition), z), v);
+    errors: (evaluation, points) => intervalErrors(evaluation, points, weight),
+  });
 }
 
 /** |u - sg(target)|^2 with the target of the mean-flow identity, from one JVP whose primal is u itself. */
 function intervalErrors<P>(
-  { where, field, params, orientation }: Evaluation<P>,
+  evaluation: Evaluation<P>,
   { data, noise, r, t, condition }: IntervalPoints,
   conditionalWeight: number,
 ): Tensor {
+  const { orientation } = evaluation;
   const later = orientation === "data-to-noise";
   const anchor = later ? t : r;
   const { z, v } = pathAt(orientation, data, noise, anchor);
-  const u = (at: Tensor, from: Tensor, to: Tensor) =>
-    checkOutput(where, field.apply(params, at, from, to, condition), at);
+  const u = (at: Tensor, from: Tensor, to: Tensor) => evaluate(evaluation, at, from, to, condition);
 
   let tangent = v;
   if (conditionalWeight < 1) {
@@ -177,18 +95,4 @@ function intervalErrors<P>(
   );
   const change = mul(columnOf(sub(t, r), data.rank), derivative);
   return squaredErrors(prediction, later ? sub(v, change) : add(v, change));
-}
-
-/** These rows of the points. */
-function rows(
-  { data, noise, r, t, condition }: IntervalPoints,
-  start: number,
-  count: number,
-): IntervalPoints {
-  const cut = (x: Tensor) =>
-    start === 0 && count === x.shape[0]
-      ? x
-      : slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
-  const part = { data: cut(data), noise: cut(noise), r: cut(r), t: cut(t) };
-  return condition === undefined ? part : { ...part, condition: map(cut, condition) };
 }

@@ -9,16 +9,20 @@ import type { Orientation } from "./orientation.js";
 import type { TimeDistribution } from "./times.js";
 import type { Weighting } from "./weighting.js";
 
-/** What a loss is computed from. All tensors have one float dtype. */
-export interface VelocityPoints {
+/** The ends of the paths of a batch. All tensors of a loss have one float dtype. */
+export interface Pairs {
   /** [n, ...dim]. */
   readonly data: Tensor;
   /** [n, ...dim], usually N(0, 1). */
   readonly noise: Tensor;
-  /** [n, 1], in [0, 1]. */
-  readonly t: Tensor;
   /** Given to the field as it is; the first axis of its tensors is the batch. */
   readonly condition?: Condition | undefined;
+}
+
+/** What a loss is computed from. */
+export interface VelocityPoints extends Pairs {
+  /** [n, 1], in [0, 1]. */
+  readonly t: Tensor;
 }
 
 /** What a mean-flow loss is computed from: intervals [r, t] of time. */
@@ -42,7 +46,12 @@ export interface LossAndRaw {
 export interface SampleTimesOptions {
   /** Default float32. */
   readonly dtype?: DType;
+  /** Training steps done so far, an int32 scalar: for objectives with a schedule. Default 0. */
+  readonly step?: Tensor;
 }
+
+/** What an objective draws at random for a batch, times before all: the rest of the points of its loss. */
+export type Draws<Points extends Pairs> = Omit<Points, keyof Pairs>;
 
 /** An objective for a velocity field: pure functions that run inside a compiled step. */
 export interface VelocityObjective {
@@ -58,23 +67,27 @@ export interface VelocityObjective {
 }
 
 /** An objective for an average-velocity field: pure functions that run inside a compiled step. */
-export interface AverageVelocityObjective {
+export interface AverageVelocityObjective<Points extends IntervalPoints = IntervalPoints> {
   readonly name: string;
   readonly fieldKind: "average-velocity";
   readonly orientation: Orientation;
-  /** n intervals as { r: [n, 1], t: [n, 1], equalCount }, r = t in the first equalCount rows. */
+  /**
+   * n intervals as { r: [n, 1], t: [n, 1], equalCount }, r = t in the first equalCount rows, with whatever else the loss
+   * needs to be drawn.
+   */
   sampleTimes(
     key: Tensor,
     n: number,
     options?: SampleTimesOptions,
-  ): { r: Tensor; t: Tensor; equalCount: number };
+  ): Draws<Points> & { readonly equalCount: number };
   /** The scalar loss, differentiable by params. */
-  loss<P>(field: AverageVelocityField<P>, params: P, points: IntervalPoints): Tensor;
+  loss<P>(field: AverageVelocityField<P>, params: P, points: Points): Tensor;
   /** The loss and, from the same computation, the unweighted one. */
-  lossAndRaw<P>(field: AverageVelocityField<P>, params: P, points: IntervalPoints): LossAndRaw;
+  lossAndRaw<P>(field: AverageVelocityField<P>, params: P, points: Points): LossAndRaw;
 }
 
-export type Objective = VelocityObjective | AverageVelocityObjective;
+// biome-ignore lint/suspicious/noExplicitAny: what an objective draws for its loss is its own business.
+export type Objective = VelocityObjective | AverageVelocityObjective<any>;
 
 /** The squared error of each sample, summed over its dimensions: [n]. No gradient flows through the target. */
 export function squaredErrors(prediction: Tensor, target: Tensor): Tensor {

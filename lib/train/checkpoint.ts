@@ -13,6 +13,8 @@ export interface TrainingState<Params> {
   readonly ema?: Params;
   /** The random key of the next step. */
   readonly key: Tensor;
+  /** Steps done so far, an int32 scalar: what schedules of objectives read. */
+  readonly step: Tensor;
 }
 
 /** A training at rest: all that its continuation depends on, beside the trainer's own options. */
@@ -33,7 +35,7 @@ export interface Description {
 }
 
 const format = "fluxion-trainer";
-const version = "1";
+const version = "2";
 const lossesName = "losses";
 
 /** The bytes of a checkpoint: a safetensors file whose metadata say what it is of. */

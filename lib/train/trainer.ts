@@ -14,7 +14,7 @@ import {
 } from "../flow/index.js";
 import { readFileBytes, writeFileAtomic } from "../io/atomic.js";
 import { type Condition, type Field, sampleShape } from "../models/field.js";
-import { cast } from "../ops/index.js";
+import { add, cast, tensor } from "../ops/index.js";
 import { applyUpdates, type Ema, ema, type Optimizer } from "../optim/index.js";
 import { checkChoice, checkCount, checkFlag, checkOptions, describe } from "../options.js";
 import { foldIn, normal, key as randomKey, split } from "../random/index.js";
@@ -37,7 +37,8 @@ export type ParamsOf<Model extends AnyField> = ReturnType<Model["init"]>;
 /** The objectives that a model can learn by: those of its kind. */
 export type ObjectiveFor<Model extends AnyField> = Model["kind"] extends "velocity"
   ? VelocityObjective
-  : AverageVelocityObjective;
+  : // biome-ignore lint/suspicious/noExplicitAny: what an objective draws for its loss is its own business.
+    AverageVelocityObjective<any>;
 
 export interface TrainerOptions<Model extends AnyField> {
   /** The network. */
@@ -143,6 +144,7 @@ export class Trainer<Model extends AnyField> {
       optimizer: this.#optimizer.init(params),
       ...(this.#ema === undefined ? {} : { ema: this.#ema.init(params) }),
       key: foldIn(randomKey(this.#seed), streams.steps),
+      step: tensor(0, { dtype: "int32" }),
     };
   }
 
@@ -303,7 +305,7 @@ export class Trainer<Model extends AnyField> {
       data,
       condition,
       noise: normal(noiseKey, data.shape, { dtype }),
-      ...this.#objective.sampleTimes(timesKey, n, { dtype }),
+      ...this.#objective.sampleTimes(timesKey, n, { dtype, step: state.step }),
     };
     const lossOf = (params: ParamsOf<Model>): [Tensor, Tensor] => {
       const { loss, raw } = this.#objective.lossAndRaw(this.#model as never, params, points as never);
@@ -314,7 +316,7 @@ export class Trainer<Model extends AnyField> {
     const params = applyUpdates(state.params, updates) as ParamsOf<Model>;
     const average =
       this.#ema === undefined || state.ema === undefined ? {} : { ema: this.#ema.update(state.ema, params) };
-    const next = { params, optimizer, ...average, key };
+    const next = { params, optimizer, ...average, key, step: add(state.step, 1) };
     const loss = cast(raw, "float32");
     return { state: next, observed: [loss, largestMagnitude(raw, next)] };
   }
