@@ -64,7 +64,7 @@ export class FileError extends FluxionError {
   override name = "FileError";
 }
 
-/** Training met a loss or parameters that are not finite. */
+/** Training met a loss or parameters that are not finite, or sampling a state or a velocity. */
 export class NonFiniteError extends FluxionError {
   override name = "NonFiniteError";
 }

@@ -15,13 +15,22 @@ export type {
 export type { Orientation } from "./orientation.js";
 export { type Sampled, type SampleOptions, sample, sampleAsync, type Trajectory } from "./sample.js";
 export {
-  type EulerOptions,
+  type AdaptiveSampler,
+  type DormandPrinceOptions,
+  dormandPrince,
+  type EmbeddedPair,
   euler,
-  type MeanFlowStepsOptions,
+  type FixedSampler,
+  type FixedStepOptions,
+  heun,
   meanFlowSteps,
+  midpoint,
   oneStep,
+  rungeKutta4,
   type Sampler,
   type SamplerStep,
-} from "./samplers.js";
+  type StepControl,
+  type Tableau,
+} from "./samplers/index.js";
 export { type LogitNormalOptions, logitNormalTimes, type TimeDistribution, uniformTimes } from "./times.js";
 export { type AdaptiveWeightingOptions, adaptiveWeighting, type Weighting } from "./weighting.js";
