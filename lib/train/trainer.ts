@@ -64,7 +64,7 @@ export interface TrainerOptions<Model extends AnyField> {
 }
 
 export interface TrainerSampleOptions<Model extends AnyField> {
-  /** How to go from noise to data, such as oneStep() or euler({ steps: 100 }). */
+  /** How to go from noise to data, such as oneStep(), heun({ steps: 50 }) or dormandPrince(). */
   readonly sampler: Sampler<Model["kind"]>;
   /** Decides the noise. Default: a key made from the seed, the same at each call. */
   readonly key?: Tensor;
@@ -228,8 +228,8 @@ export class Trainer<Model extends AnyField> {
    * Draws samples with the model as it is now.
    *
    * @param count number of samples, > 0
-   * @returns samples [count, ...dim]; with `trajectory: true` { final, trajectory, times }
-   * @throws ValueError for wrong options, a sampler of another kind, and while steps run
+   * @returns samples [count, ...dim]; with `trajectory: true` { final, trajectory, times, evaluations }
+   * @throws ValueError for wrong options, a sampler of another kind, and while steps run; what flow.sample throws
    */
   async sample<const O extends TrainerSampleOptions<Model>>(count: number, options: O): Promise<Sampled<O>> {
     const where = "Trainer.sample";

@@ -47,7 +47,31 @@ flow.sample(v, vParams, data, flow.oneStep());
 flow.sample(u, uParams, data, flow.oneStep()).trajectory;
 // @ts-expect-error either steps or times
 flow.meanFlowSteps({});
-export const results = [drawn, path, later];
+// @ts-expect-error either steps or times
+flow.rungeKutta4({});
+
+// Solvers of the velocity's equation take both kinds of field.
+for (const sampler of [
+  flow.midpoint({ steps: 2 }),
+  flow.heun({ times: [0, 1] }),
+  flow.rungeKutta4({ steps: 2 }),
+  flow.dormandPrince(),
+  flow.dormandPrince({ relativeTolerance: 1e-3, absoluteTolerance: 1e-3, maxSteps: 10 }),
+]) {
+  flow.sample(v, vParams, data, sampler).item();
+  flow.sampleAsync(u, uParams, data, sampler);
+}
+const cost: number = flow.sample(v, vParams, data, flow.dormandPrince(), { trajectory: true }).evaluations;
+const known: number = flow.heun({ steps: 2 }).evaluations;
+// @ts-expect-error an adaptive sampler does not know its cost beforehand
+flow.dormandPrince().evaluations;
+// @ts-expect-error a misspelt option
+flow.dormandPrince({ tolerance: 1e-3 });
+const either: fx.flow.Sampler<"velocity">[] = [flow.euler({ steps: 2 }), flow.dormandPrince()];
+const steps = either.map((sampler) => (sampler.type === "fixed" ? sampler.times.length : sampler.maxSteps));
+// @ts-expect-error a sampler for average velocities
+export const wrong: fx.flow.Sampler<"velocity"> = flow.oneStep();
+export const results = [drawn, path, later, cost, known, steps];
 
 // Anyone's object of the right shape is a field, and keeps its parameters' type.
 const own: fx.models.VelocityField<{ scale: fx.Tensor }> = {

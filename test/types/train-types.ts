@@ -38,6 +38,9 @@ export async function sampling(): Promise<void> {
     sampler: fx.flow.euler({ steps: 2 }),
     trajectory: true,
   });
+  await meanFlow.sample(4, { sampler: fx.flow.dormandPrince() });
+  await flowMatching.sample(4, { sampler: fx.flow.dormandPrince() });
+  await flowMatching.sample(4, { sampler: fx.flow.heun({ steps: 2 }) });
   // @ts-expect-error mean-flow steps need an average velocity
   await flowMatching.sample(4, { sampler: fx.flow.oneStep() });
   // @ts-expect-error a sampler is needed
