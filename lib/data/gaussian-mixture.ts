@@ -17,17 +17,27 @@ export interface GaussianMixtureOptions {
   readonly weights?: readonly number[];
 }
 
+/** A mixture of isotropic Gaussians, with what its density is made of. */
+export interface GaussianMixture extends Distribution {
+  readonly dim: number;
+  /** [modes][dim]. */
+  readonly means: readonly (readonly number[])[];
+  /** The probability of each mode; they sum to 1, and some may be 0. */
+  readonly weights: readonly number[];
+  /** The standard deviation of every mode in every direction. */
+  readonly deviation: number;
+}
+
 /** A mixture of isotropic Gaussians: sum over k of w_k N(mean_k, deviation^2). */
-export function gaussianMixture(
-  options: GaussianMixtureOptions = {},
-): Distribution & { readonly dim: number } {
+export function gaussianMixture(options: GaussianMixtureOptions = {}): GaussianMixture {
   const where = "gaussianMixture";
   checkOptions(where, options, ["means", "modes", "radius", "deviation", "weights"]);
   const means = meansOf(where, options);
   const deviation = checkNumber(where, "deviation", options.deviation ?? 0.2, { min: 0 });
-  const thresholds = thresholdsOf(where, options.weights, means.length);
+  const weights = weightsOf(where, options.weights, means.length);
+  const thresholds = options.weights === undefined ? undefined : thresholdsOf(weights);
   const dim = means[0]!.length;
-  return pointDistribution("gaussianMixture", dim, (key, n, dtype) => {
+  const distribution = pointDistribution("gaussianMixture", dim, (key, n, dtype) => {
     const [modeKey, noiseKey] = split(key, 2);
     const mode =
       thresholds === undefined
@@ -53,6 +63,7 @@ export function gaussianMixture(
     );
     return add(centre, mul(normal(noiseKey!, [n, dim], { dtype }), deviation));
   });
+  return { ...distribution, means, weights, deviation };
 }
 
 function meansOf(
@@ -81,13 +92,9 @@ function meansOf(
   });
 }
 
-/** The cumulative shares of all modes but the last; undefined for equal ones. */
-function thresholdsOf(
-  where: string,
-  weights: readonly number[] | undefined,
-  modes: number,
-): number[] | undefined {
-  if (weights === undefined) return undefined;
+/** The weights as probabilities: equal ones by default. */
+function weightsOf(where: string, weights: readonly number[] | undefined, modes: number): readonly number[] {
+  if (weights === undefined) return Array<number>(modes).fill(1 / modes);
   if (!Array.isArray(weights) || weights.length !== modes)
     throw new ValueError(
       `${where}: weights must be ${modes} numbers, one for each mode, got ${describe(weights)}`,
@@ -95,7 +102,16 @@ function thresholdsOf(
   const checked = weights.map((w, k) => checkNumber(where, `weights[${k}]`, w, { min: 0 }));
   const total = checked.reduce((a, b) => a + b, 0);
   if (total === 0) throw new ValueError(`${where}: weights must not all be 0`);
+  if (total === Infinity)
+    throw new ValueError(`${where}: the sum of the weights is beyond the largest number`);
+  return checked.map((w) => w / total);
+}
+
+/** The cumulative shares of all modes but the last; undefined for a single mode. */
+function thresholdsOf(weights: readonly number[]): number[] | undefined {
+  if (weights.length === 1) return undefined;
+  // Divided by their own sum, so that the share is exactly 1 before modes of weight 0 at the end.
+  const total = weights.reduce((a, b) => a + b, 0);
   let sofar = 0;
-  const cumulative = checked.map((w) => (sofar += w) / total);
-  return modes === 1 ? undefined : cumulative.slice(0, -1);
+  return weights.map((w) => (sofar += w) / total).slice(0, -1);
 }

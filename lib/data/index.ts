@@ -16,6 +16,6 @@ export {
   type SampleOptions,
 } from "./distribution.js";
 export { type FromTensorOptions, fromTensor } from "./from-tensor.js";
-export { type GaussianMixtureOptions, gaussianMixture } from "./gaussian-mixture.js";
+export { type GaussianMixture, type GaussianMixtureOptions, gaussianMixture } from "./gaussian-mixture.js";
 export { type GlyphsOptions, glyphs } from "./glyphs.js";
 export { type ShapeName, type ShapesOptions, shapes } from "./shapes.js";

@@ -68,14 +68,15 @@ export function checkCondition(where: string, condition: unknown, n: number): vo
       );
 }
 
-function checkTime(where: string, name: string, time: Tensor, like: Tensor): void {
+/** Throws unless the time is a column in [0, 1] beside the rows of `like`, which is called so in messages. */
+export function checkTime(where: string, name: string, time: Tensor, like: Tensor, likeName: string): void {
   const n = like.shape[0]!;
   checkFloatTensor(where, name, time);
   if (!sameShape(time.shape, [n, 1]))
     throw new ShapeError(
-      `${where}: ${name} must be ${show([n, 1])}, as the data has ${n} rows, got ${show(time.shape)}`,
+      `${where}: ${name} must be ${show([n, 1])}, as ${likeName} has ${n} rows, got ${show(time.shape)}`,
     );
-  checkSameDType(where, name, time, like);
+  checkSameDType(where, name, time, like, likeName);
   if (time.isSymbolic) return;
   const values = time.toTypedArray();
   const row = values.findIndex((v: number) => !(v >= 0 && v <= 1));
@@ -83,11 +84,32 @@ function checkTime(where: string, name: string, time: Tensor, like: Tensor): voi
     throw new ValueError(`${where}: ${name} must lie in [0, 1], got ${values[row]} in row ${row}`);
 }
 
-function checkSameDType(where: string, name: string, x: Tensor, data: Tensor): void {
-  if (x.dtype !== data.dtype)
-    throw new DTypeError(
-      `${where}: ${name} is ${x.dtype}, but data is ${data.dtype}; use cast(x, dtype) on one of them`,
+/** Throws ValueError at the first row of a concrete interval that ends before it begins. */
+export function checkOrder(where: string, r: Tensor, t: Tensor): void {
+  if (r.isSymbolic || t.isSymbolic) return;
+  const end = t.toTypedArray();
+  const row = r.toTypedArray().findIndex((start: number, i: number) => start > end[i]!);
+  if (row !== -1)
+    throw new ValueError(
+      `${where}: r must not be above t, got r = ${r.toTypedArray()[row]} and t = ${end[row]} in row ${row}`,
     );
+}
+
+function checkSameDType(where: string, name: string, x: Tensor, like: Tensor, likeName: string): void {
+  if (x.dtype !== like.dtype)
+    throw new DTypeError(
+      `${where}: ${name} is ${x.dtype}, but ${likeName} is ${like.dtype}; use cast(x, dtype) on one of them`,
+    );
+}
+
+/** Throws unless x is like z in shape and dtype. */
+export function checkLike(where: string, name: string, x: Tensor, z: Tensor, zName: string): void {
+  checkFloatTensor(where, name, x);
+  if (!sameShape(x.shape, z.shape))
+    throw new ShapeError(
+      `${where}: ${zName} is ${show(z.shape)}, but ${name} is ${show(x.shape)}; they must be alike`,
+    );
+  checkSameDType(where, name, x, z, zName);
 }
 
 /** Checks data, noise, t and condition. */
@@ -96,16 +118,11 @@ export function checkVelocityPoints(where: string, points: VelocityPoints, dim: 
     throw new ValueError(`${where}: points must be { data, noise, t, ... }, got ${describe(points)}`);
   const { data, noise, t, condition } = points;
   checkFloatTensor(where, "data", data);
-  checkFloatTensor(where, "noise", noise);
   checkBatch(where, "data", data, dim);
-  if (!sameShape(data.shape, noise.shape))
-    throw new ShapeError(
-      `${where}: data is ${show(data.shape)}, but noise is ${show(noise.shape)}; they must be alike`,
-    );
-  checkSameDType(where, "noise", noise, data);
+  checkLike(where, "noise", noise, data, "data");
   checkFinite(where, "data", data);
   checkFinite(where, "noise", noise);
-  checkTime(where, "t", t, data);
+  checkTime(where, "t", t, data, "data");
   checkCondition(where, condition, data.shape[0]!);
 }
 
@@ -114,24 +131,19 @@ export function checkIntervalPoints(where: string, points: IntervalPoints, dim: 
   checkVelocityPoints(where, points, dim);
   const { data, r, t, equalCount = 0 } = points;
   const n = data.shape[0]!;
-  checkTime(where, "r", r, data);
+  checkTime(where, "r", r, data, "data");
+  checkOrder(where, r, t);
   if (!Number.isInteger(equalCount) || equalCount < 0 || equalCount > n)
     throw new ValueError(
       `${where}: equalCount must be a whole number from 0 to ${n}, got ${describe(equalCount)}`,
     );
   if (r.isSymbolic || t.isSymbolic) return;
-  const start = r.toTypedArray();
-  const end = t.toTypedArray();
-  for (let i = 0; i < n; i++) {
-    if (start[i]! > end[i]!)
-      throw new ValueError(
-        `${where}: r must not be above t, got r = ${start[i]} and t = ${end[i]} in row ${i}`,
-      );
-    if (i < equalCount && start[i] !== end[i])
+  const [start, end] = [r.toTypedArray(), t.toTypedArray()];
+  for (let i = 0; i < equalCount; i++)
+    if (start[i] !== end[i])
       throw new ValueError(
         `${where}: equalCount is ${equalCount}, but r = ${start[i]} and t = ${end[i]} differ in row ${i}`,
       );
-  }
 }
 
 /** The field's output, which must be like z: a broadcast would silently give a wrong loss. */

@@ -1,3 +1,12 @@
+export {
+  type ExactAverageVelocityField,
+  type ExactVelocityField,
+  type MixtureAverageVelocityOptions,
+  type MixtureParameters,
+  type MixtureVelocityOptions,
+  mixtureAverageVelocity,
+  mixtureVelocity,
+} from "./exact-mixture.js";
 export { type FlowMatchingOptions, flowMatching } from "./flow-matching.js";
 export type { IntervalOptions } from "./interval-objective.js";
 export { improvedMeanFlow, type MeanFlowOptions, meanFlow } from "./mean-flow.js";

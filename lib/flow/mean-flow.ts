@@ -1,7 +1,7 @@
-import { jvp } from "../autodiff/index.js";
-import { add, mul, ones, stopGradient, sub } from "../ops/index.js";
+import { add, mul, stopGradient } from "../ops/index.js";
 import { checkNumber } from "../options.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { identitySides } from "./identity.js";
 import {
   checkIntervalOptions,
   type Evaluation,
@@ -10,7 +10,7 @@ import {
   intervalObjective,
 } from "./interval-objective.js";
 import { type AverageVelocityObjective, type IntervalPoints, squaredErrors } from "./objective.js";
-import { columnOf, pathAt } from "./orientation.js";
+import { endsOf, pathAt } from "./orientation.js";
 
 export interface MeanFlowOptions extends IntervalOptions {
   /** Share of the samples with r = t, see IntervalOptions. Default 0; the mean flow paper uses 0.75. */
@@ -76,8 +76,7 @@ function intervalErrors<P>(
   conditionalWeight: number,
 ): Tensor {
   const { orientation } = evaluation;
-  const later = orientation === "data-to-noise";
-  const anchor = later ? t : r;
+  const { anchor } = endsOf(orientation, r, t);
   const { z, v } = pathAt(orientation, data, noise, anchor);
   const u = (at: Tensor, from: Tensor, to: Tensor) => evaluate(evaluation, at, from, to, condition);
 
@@ -86,13 +85,6 @@ function intervalErrors<P>(
     const own = stopGradient(u(z, anchor, anchor));
     tangent = conditionalWeight === 0 ? own : add(mul(v, conditionalWeight), mul(own, 1 - conditionalWeight));
   }
-  // The other end of the interval is closed over: its tangent is zero.
-  const along = (at: Tensor, moving: Tensor) => (later ? u(at, r, moving) : u(at, moving, t));
-  const [prediction, derivative] = jvp(
-    along,
-    [z, anchor],
-    [tangent, ones(anchor.shape, { dtype: anchor.dtype })],
-  );
-  const change = mul(columnOf(sub(t, r), data.rank), derivative);
-  return squaredErrors(prediction, later ? sub(v, change) : add(v, change));
+  const { prediction, target } = identitySides(orientation, u, { z, r, t }, { velocity: v, tangent });
+  return squaredErrors(prediction, target);
 }

@@ -15,6 +15,11 @@ export function checkOrientation(where: string, orientation: unknown): Orientati
   return checkChoice(where, "orientation", orientation, ["data-to-noise", "noise-to-data"]);
 }
 
+/** The end of the interval [r, t] at which an average velocity is anchored, and the end to which it leads. */
+export function endsOf(orientation: Orientation, r: Tensor, t: Tensor): { anchor: Tensor; other: Tensor } {
+  return orientation === "data-to-noise" ? { anchor: t, other: r } : { anchor: r, other: t };
+}
+
 /** A column [n, 1] as [n, 1, ..., 1], so that it broadcasts against a tensor of this rank. */
 export function columnOf(time: Tensor, rank: number): Tensor {
   return rank === 2 ? time : reshape(time, [time.shape[0]!, ...Array<number>(rank - 1).fill(1)]);

@@ -1,5 +1,15 @@
-import { ShapeError, TraceError } from "../errors.js";
-import { checkFinite, checkFloatTensor } from "../flow/checks.js";
+import { ShapeError, TraceError, ValueError } from "../errors.js";
+import {
+  checkBatch,
+  checkCondition,
+  checkField,
+  checkFinite,
+  checkFloatTensor,
+  checkTime,
+} from "../flow/checks.js";
+import type { Orientation } from "../flow/orientation.js";
+import type { Condition, Field, FieldKind, NoParams } from "../models/index.js";
+import { describe } from "../options.js";
 import { show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 
@@ -26,4 +36,32 @@ export function checkPlanar(where: string, x: Tensor): void {
   checkPoints(where, "samples", x);
   if (x.shape[1] !== 2)
     throw new ShapeError(`${where}: samples must be points of the plane [n, 2], got ${show(x.shape)}`);
+}
+
+/** Throws unless z is a batch for the field, with times of its rows in [0, 1] and a condition that fits. */
+export function checkStates(
+  where: string,
+  field: Field,
+  z: Tensor,
+  times: Readonly<Record<string, Tensor>>,
+  condition: Condition | undefined,
+): void {
+  checkFloatTensor(where, "z", z);
+  checkBatch(where, "z", z, field.dim);
+  for (const [name, time] of Object.entries(times)) checkTime(where, name, time, z, "z");
+  checkCondition(where, condition, z.shape[0]!);
+}
+
+/** Throws unless an exact field is of this kind, and is not known to be of another orientation than the points. */
+export function checkExact(
+  where: string,
+  name: string,
+  exact: Field<NoParams>,
+  kind: FieldKind,
+  orientation: Orientation,
+): void {
+  checkField(`${where}, ${name}`, exact, [kind]);
+  const own = (exact as { readonly orientation?: unknown }).orientation;
+  if (own !== undefined && own !== orientation)
+    throw new ValueError(`${where}: the points are ${orientation}, but ${name} is ${describe(own)}`);
 }

@@ -1,16 +1,17 @@
-import { ShapeError, ValueError } from "../errors.js";
-import { checkBatch, checkCondition, checkField, checkFloatTensor, checkOutput } from "../flow/checks.js";
+import { ValueError } from "../errors.js";
+import { checkField, checkOutput } from "../flow/checks.js";
 import { checkOrientation, columnOf, type Orientation } from "../flow/orientation.js";
 import type { AverageVelocityField, Condition } from "../models/index.js";
-import { add, mean, mul, square, sub } from "../ops/index.js";
+import { add, mul, sub } from "../ops/index.js";
 import { checkOptions } from "../options.js";
-import { sameShape, show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { checkStates } from "./checks.js";
+import { rootMeanSquare } from "./root-mean-square.js";
 
 export interface IntervalConsistencyPoints {
   /** [n, ...dim]: the states at the anchored end of [r, t]: at t data-to-noise, at r noise-to-data. */
   readonly z: Tensor;
-  /** [n, 1] each, r <= s <= t. */
+  /** [n, 1] each, 0 <= r <= s <= t <= 1. */
   readonly r: Tensor;
   readonly s: Tensor;
   readonly t: Tensor;
@@ -34,10 +35,8 @@ export function intervalResidual<P>(
   checkOptions(where, points, ["z", "r", "s", "t", "orientation", "condition"]);
   const { z, r, s, t, condition } = points;
   checkField(where, field, ["average-velocity"]);
-  checkFloatTensor(where, "z", z);
-  checkBatch(where, "z", z, field.dim);
-  checkOrder(where, { r, s, t }, z.shape[0]!);
-  checkCondition(where, condition, z.shape[0]!);
+  checkStates(where, field, z, { r, s, t }, condition);
+  checkOrder(where, { r, s, t });
   const orientation = checkOrientation(where, points.orientation ?? "data-to-noise");
 
   /** The displacement over [from, to] of a state at its anchored end. */
@@ -61,21 +60,13 @@ export function intervalConsistency<P>(
   params: P,
   points: IntervalConsistencyPoints,
 ): number {
-  return Math.sqrt(mean(square(intervalResidual(field, params, points))).item());
+  return rootMeanSquare(intervalResidual(field, params, points));
 }
 
-function checkOrder(where: string, times: { r: Tensor; s: Tensor; t: Tensor }, n: number): void {
-  for (const [name, time] of Object.entries(times)) {
-    checkFloatTensor(where, name, time);
-    if (!sameShape(time.shape, [n, 1]))
-      throw new ShapeError(
-        `${where}: ${name} must be ${show([n, 1])}, as z has ${n} rows, got ${show(time.shape)}`,
-      );
-  }
-  const { r, s, t } = times;
+function checkOrder(where: string, { r, s, t }: { r: Tensor; s: Tensor; t: Tensor }): void {
   if (r.isSymbolic || s.isSymbolic || t.isSymbolic) return;
   const [a, b, c] = [r.toTypedArray(), s.toTypedArray(), t.toTypedArray()];
-  for (let i = 0; i < n; i++)
+  for (let i = 0; i < a.length; i++)
     if (!(a[i]! <= b[i]! && b[i]! <= c[i]!))
       throw new ValueError(`${where}: needs r <= s <= t, got ${a[i]}, ${b[i]}, ${c[i]} in row ${i}`);
 }

@@ -34,6 +34,9 @@ export interface AverageVelocityField<Params = unknown> {
   apply(params: Params, z: Tensor, r: Tensor, t: Tensor, condition?: Condition): Tensor;
 }
 
+/** The parameters of a field that has none: it is known exactly, or closes over what it needs. */
+export type NoParams = Readonly<Record<string, never>>;
+
 export type Field<Params = unknown> = VelocityField<Params> | AverageVelocityField<Params>;
 
 /** The shape of one sample. */

@@ -5,6 +5,14 @@ export {
   type DitParams,
   velocityDit,
 } from "./dit.js";
-export type { AverageVelocityField, Condition, Dim, Field, FieldKind, VelocityField } from "./field.js";
+export type {
+  AverageVelocityField,
+  Condition,
+  Dim,
+  Field,
+  FieldKind,
+  NoParams,
+  VelocityField,
+} from "./field.js";
 export { averageVelocityMlp, type MlpFieldOptions, velocityMlp } from "./mlp-fields.js";
 export type { TimeEmbedding } from "./time-features.js";
