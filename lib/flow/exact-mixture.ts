@@ -1,5 +1,5 @@
 import { scan } from "../autodiff/index.js";
-import type { GaussianMixture } from "../data/index.js";
+import { type GaussianMixture, gaussianMixture } from "../data/index.js";
 import { ValueError } from "../errors.js";
 import type { AverageVelocityField, Condition, NoParams, VelocityField } from "../models/index.js";
 import {
@@ -96,9 +96,9 @@ export function mixtureVelocity(
  *
  * The solution is that of the classical Runge-Kutta method with `steps` equal steps over each sample's interval, as
  * one loop: four velocities a step. u is the mean of the steps' slopes, so that nothing is divided by t - r. The error
- * falls as steps^-4. From normal noise over [0, 1], for eight modes of deviation 0.2 on a circle of radius 2, its root
- * mean square is 1e-6 with 64 steps and 6e-9 with 256, in float64; for a deviation of 0.05, 4e-6 and 3e-8. The largest
- * errors are some twenty times that, between modes, where near noises part.
+ * falls as steps^-4. For eight modes of deviation 0.2 or 0.05 on a circle of radius 2, over [0, 1] from normal noise
+ * and in float64, 99 of 100 numbers are right to 1e-5 with 64 steps and to 5e-8 with 256; the others, up to 3e-4 and
+ * 2e-6 off, lie between modes, where near noises part.
  *
  * `apply({}, z, r, t)`: z [n, dim], r and t [n, 1]; no condition. Pure and differentiable by z, r and t. Errors:
  * ValueError for what is no mixture, a deviation of 0 (v has no limit at the data), times outside [0, 1], r > t or a
@@ -193,16 +193,18 @@ function velocityOf({ means, logWeights, deviation }: Modes, orientation: Orient
   };
 }
 
-/** The modes that have a weight. */
+/** The modes that have a weight, of a mixture that is held to what `data.gaussianMixture` takes. */
 function modesOf(where: string, mixture: MixtureParameters): Modes {
-  const { means, weights, deviation } = (mixture ?? {}) as Partial<MixtureParameters>;
-  if (!Array.isArray(means) || !Array.isArray(weights) || typeof deviation !== "number")
+  const given = (mixture ?? {}) as Partial<MixtureParameters>;
+  if (given.means === undefined || given.weights === undefined || given.deviation === undefined)
     throw new ValueError(`${where}: needs a mixture by data.gaussianMixture(...), got ${describe(mixture)}`);
-  const kept = weights.flatMap((weight: number, k) => (weight > 0 ? [k] : []));
+  const { means, weights, deviation } = given;
+  const { dim, ...checked } = gaussianMixture({ means, weights, deviation });
+  const kept = checked.weights.flatMap((weight, k) => (weight > 0 ? [k] : []));
   return {
-    dim: means[0].length,
-    means: kept.map((k) => means[k]),
-    logWeights: kept.map((k) => Math.log(weights[k])),
+    dim,
+    means: kept.map((k) => checked.means[k]!),
+    logWeights: kept.map((k) => Math.log(checked.weights[k]!)),
     deviation,
   };
 }

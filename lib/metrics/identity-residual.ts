@@ -22,9 +22,10 @@ export interface IdentityPoints extends IntervalStates {
  * u(z, r, t) - [v - (t - r) du/dt] with v = v(z, t) and du/dt one JVP of (z, r, t) along (v, 0, 1); noise-to-data
  * u(z, r, t) - [v + (t - r) du/dr] with v = v(z, r), along (v, 1, 0). Pure and differentiable.
  *
- * It is the derivative by the anchored end of (t - r) u minus v: 0 on all intervals if and only if u is the average of
- * the marginal velocity. With the field's own velocity it says whether the field is the average of *some* velocity;
- * `velocityError` says whether that is the right one. A teacher with parameters is given as a field that closes over them.
+ * Data-to-noise this is the derivative of (t - r) u by t minus v, noise-to-data minus that by r, minus v. So it is 0
+ * on all intervals if and only if u is the average of v. With the field's own velocity it says whether the field is the
+ * average of *some* velocity; `velocityError` says whether that is the right one. A teacher with parameters is given
+ * as a field that closes over them.
  *
  * Errors: ValueError for fields of another kind, a velocity of another orientation than the points, times outside
  * [0, 1] or r > t; ShapeError and DTypeError for tensors that do not fit. Values are checked on concrete tensors only.
