@@ -62,8 +62,9 @@ function setUp({ options, parameters }: Golden, dtype: Float) {
   const column = (...values: number[]) => fx.tensor(values, { shape: [3, 1], dtype });
   const label = fx.tensor([options.classes, 0, 1], int32);
   const guidance = column(1, 2.5, 0.8);
+  const interval = { guidanceStart: column(0, 0.125, 0.25), guidanceEnd: column(1, 0.75, 0.5) };
   const condition: Condition | undefined = options.guidance
-    ? { guidance, ...(options.classes > 0 ? { label } : {}) }
+    ? { guidance, ...(options.guidanceInterval ? interval : {}), ...(options.classes > 0 ? { label } : {}) }
     : options.classes > 0
       ? label
       : undefined;
@@ -78,7 +79,7 @@ function setUp({ options, parameters }: Golden, dtype: Float) {
 }
 
 const title = ({ options }: Golden) =>
-  `${options.average ? "average velocity" : "velocity"}, ${options.conditioning}, [${options.dim}]${options.guidance ? ", guidance" : ""}`;
+  `${options.average ? "average velocity" : "velocity"}, ${options.conditioning}, [${options.dim}]${options.guidance ? ", guidance" : ""}${options.guidanceInterval ? " in an interval" : ""}`;
 
 const spread = (x: T, rank: number) => fx.reshape(x, [x.shape[0]!, ...Array(rank - 1).fill(1)]);
 
@@ -473,6 +474,7 @@ t.test("options that do not fit are named", async (t) => {
     [{ mlpHidden: 0 }, "ValueError", /mlpHidden must be a whole number/],
     [{ classes: -1 }, "ValueError", /classes must be a whole number >= 0/],
     [{ guidance: 1 }, "ValueError", /guidance must be true or false, got 1/],
+    [{ guidanceInterval: true }, "ValueError", /guidanceInterval needs guidance: true/],
     [
       { conditioning: "cross" },
       "ValueError",
@@ -531,6 +533,11 @@ t.test("inputs that do not fit are named", async (t) => {
     [applied(guided, column), "ValueError", /must have guidance, got label/],
     [applied(guided, { guidance: fx.ones([3]) }), "ShapeError", /guidance must be \[3, 1\], got \[3\]/],
     [applied(guided, { guidance: fx.ones([3, 1], int32) }), "DTypeError", /int32/],
+    [
+      applied({ guidance: true, guidanceInterval: true }, { guidance: column, guidanceStart: column }),
+      "ValueError",
+      /must have guidance and guidanceStart and guidanceEnd, got guidance and guidanceStart/,
+    ],
     [applied(both, label), "ValueError", /must have label and guidance, got label/],
     [applied(both, { label, guidance: undefined }), "ValueError", /guidance must be a Tensor, got undefined/],
   ];

@@ -13,7 +13,6 @@ import {
   add,
   broadcastTo,
   concat,
-  div,
   expandDims,
   mul,
   ones,
@@ -25,11 +24,12 @@ import {
   tensor,
   zeros,
 } from "../ops/index.js";
-import { checkChoice, checkCount, checkFlag, checkOptions, describe } from "../options.js";
+import { checkChoice, checkCount, checkOptions, describe } from "../options.js";
 import { normal, split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
 import { sameShape, show } from "../tensor/shape.js";
-import { Tensor } from "../tensor/tensor.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { checkConditionOptions, conditionParts, guidanceColumns, neededParts } from "./condition.js";
 import type { AverageVelocityField, Condition, VelocityField } from "./field.js";
 import { fromPatches, toPatches } from "./patches.js";
 import { type TimeEmbedding, timeFeatures } from "./time-features.js";
@@ -55,11 +55,16 @@ export interface DitOptions {
   /** Whether the condition has a guidance scale, { label?, guidance: [batch, 1] }, positive. Default false. */
   readonly guidance?: boolean;
   /**
+   * With guidance: whether the condition also has the interval of t in which guidance is on, { guidanceStart,
+   * guidanceEnd }, [batch, 1] each. Default false.
+   */
+  readonly guidanceInterval?: boolean;
+  /**
    * How times and condition enter: "adaLN-zero" (default) modulates every block; "in-context" puts tokens before the
    * image's, which saves the modulation's parameters.
    */
   readonly conditioning?: "adaLN-zero" | "in-context";
-  /** In-context: how many tokens each of label, guidance, and each time gets. Default 2. */
+  /** In-context: how many tokens each of label, each number of guidance, and each time gets. Default 2. */
   readonly contextTokens?: number;
   /** How the network sees the times. Default "sinusoidal". */
   readonly timeEmbedding?: TimeEmbedding;
@@ -88,6 +93,9 @@ export interface DitParams {
   /** [classes + 1, hidden]. */
   labels?: { table: Tensor };
   guidance?: EmbedderParams;
+  /** Of the ends of the guidance interval. */
+  guidanceStart?: EmbedderParams;
+  guidanceEnd?: EmbedderParams;
   /** In-context: added to the tokens of each condition, [conditions, contextTokens, hidden]. */
   context?: Tensor;
   blocks: DitBlockParams[];
@@ -104,7 +112,7 @@ export interface DitParams {
  * transformers"), with RMSNorm, rotary position embedding by row and column, and SwiGLU: for flow matching.
  *
  * `apply(params, z, t, condition?)`: z [batch, height, width, channels], t [batch, 1]; the condition is labels, int32
- * [batch], or { label, guidance } (see options). Errors: ValueError for options and for a condition that is missing or
+ * [batch], or { label, guidance, guidanceStart, guidanceEnd }, as the options have them. Errors: ValueError for options and for a condition that is missing or
  * too much; ShapeError for inputs that do not fit.
  */
 export function velocityDit(
@@ -168,10 +176,8 @@ function embedder(features: number, hidden: number, dtype: DType) {
 }
 
 function transformer(where: string, options: DitOptions, timeCount: number): Transformer {
-  const { dim, patch, hidden, depth, classes, guided, modulated, tokens, dtype, ...checked } = check(
-    where,
-    options,
-  );
+  const { dim, patch, hidden, depth, needs, modulated, tokens, dtype, ...checked } = check(where, options);
+  const { classes, guided, interval } = needs;
   const [height, width, channels] = dim;
   const rows = height / patch;
   const columns = width / patch;
@@ -188,7 +194,7 @@ function transformer(where: string, options: DitOptions, timeCount: number): Tra
   const blockModulation = zeroLinear({ in: hidden, out: 6 * hidden, dtype });
   const lastModulation = zeroLinear({ in: hidden, out: 2 * hidden, dtype });
   const head = zeroLinear({ in: hidden, out: patch * patch * channels, dtype });
-  const conditionCount = timeCount + (classes > 0 ? 1 : 0) + (guided ? 1 : 0);
+  const conditionCount = timeCount + neededParts(needs).length;
   const prefix = modulated ? 0 : conditionCount * tokens;
   // Row and column of each patch; tokens of the context do not turn.
   const positions = tensor(
@@ -202,13 +208,18 @@ function transformer(where: string, options: DitOptions, timeCount: number): Tra
 
   const init = (key: Tensor): DitParams => {
     const keys = split(key, 5 + timeCount + depth);
-    const [patchKey, labelKey, guidanceKey, contextKey, , ...rest] = keys as [Tensor, ...Tensor[]];
+    const [patchKey, labelKey, guidanceKey, contextKey, intervalKey, ...rest] = keys as [Tensor, ...Tensor[]];
     const norm = () => ones([hidden], { dtype });
+    const intervalParams = () => {
+      const [startKey, endKey] = split(intervalKey!, 2);
+      return { guidanceStart: times.init(startKey!), guidanceEnd: times.init(endKey!) };
+    };
     return {
       patches: intoPatches.init(patchKey),
       times: rest.slice(0, timeCount).map((k) => times.init(k)),
       ...(classes > 0 ? { labels: labels.init(labelKey!) } : {}),
       ...(guided ? { guidance: times.init(guidanceKey!) } : {}),
+      ...(interval ? intervalParams() : {}),
       ...(modulated
         ? { modulation: lastModulation.init(key) }
         : { norm: norm(), context: normal(contextKey!, [conditionCount, tokens, hidden], { dtype }) }),
@@ -230,11 +241,13 @@ function transformer(where: string, options: DitOptions, timeCount: number): Tra
     condition: Condition | undefined,
     n: number,
   ) => {
-    const { label, guidance } = conditionParts(where, condition, classes, guided, n);
+    const parts = conditionParts(where, condition, needs, n);
+    const { label } = parts;
+    const embedders = [params.guidance, params.guidanceStart, params.guidanceEnd];
     return [
       ...timeColumns.map((t, i) => times.apply(params.times[i]!, features.apply(column(where, t, n)))),
       ...(label === undefined ? [] : [labels.apply(params.labels!, label)]),
-      ...(guidance === undefined ? [] : [times.apply(params.guidance!, features.apply(div(1, guidance)))]),
+      ...guidanceColumns(parts).map((x, i) => times.apply(embedders[i]!, features.apply(x))),
     ];
   };
 
@@ -297,33 +310,6 @@ function column(where: string, time: Tensor, n: number): Tensor {
   return time;
 }
 
-/** Label and guidance of a condition, where the model has them. */
-function conditionParts(
-  where: string,
-  condition: Condition | undefined,
-  classes: number,
-  guided: boolean,
-  n: number,
-): { label?: Tensor; guidance?: Tensor } {
-  const parts: { readonly [name: string]: unknown } =
-    condition instanceof Tensor ? { label: condition } : { ...condition };
-  const wanted = [...(classes > 0 ? ["label"] : []), ...(guided ? ["guidance"] : [])];
-  const got = Object.keys(parts).sort();
-  if (got.join() !== [...wanted].sort().join())
-    throw new ValueError(
-      `${where}: the condition must have ${wanted.join(" and ") || "nothing"}, got ${got.join(" and ") || "nothing"}`,
-    );
-  for (const name of wanted)
-    if (!(parts[name] instanceof Tensor))
-      throw new ValueError(`${where}: ${name} must be a Tensor, got ${describe(parts[name])}`);
-  const { label, guidance } = parts as { label?: Tensor; guidance?: Tensor };
-  if (label !== undefined && (!sameShape(label.shape, [n]) || label.dtype !== "int32"))
-    throw new ShapeError(`${where}: labels must be int32 [${n}], got ${label.dtype}${show(label.shape)}`);
-  if (guidance !== undefined && !sameShape(guidance.shape, [n, 1]))
-    throw new ShapeError(`${where}: guidance must be [${n}, 1], got ${show(guidance.shape)}`);
-  return { ...(label && { label }), ...(guidance && { guidance }) };
-}
-
 const optionNames = [
   "dim",
   "patch",
@@ -333,6 +319,7 @@ const optionNames = [
   "mlpHidden",
   "classes",
   "guidance",
+  "guidanceInterval",
   "conditioning",
   "contextTokens",
   "timeEmbedding",
@@ -367,8 +354,7 @@ function check(where: string, options: DitOptions) {
     hidden,
     heads,
     depth: checkCount(where, "depth", options.depth ?? 4),
-    classes: checkCount(where, "classes", options.classes ?? 0, 0),
-    guided: checkFlag(where, "guidance", options.guidance ?? false),
+    needs: { ...checkConditionOptions(where, options), features: 0 },
     modulated: conditioning === "adaLN-zero",
     tokens: checkCount(where, "contextTokens", options.contextTokens ?? 2),
     dtype: options.dtype ?? "float32",

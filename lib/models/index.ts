@@ -14,5 +14,12 @@ export type {
   NoParams,
   VelocityField,
 } from "./field.js";
-export { averageVelocityMlp, type MlpFieldOptions, velocityMlp } from "./mlp-fields.js";
+export {
+  type AverageVelocityMlpOptions,
+  averageVelocityMlp,
+  type MlpFieldOptions,
+  type MlpFieldParams,
+  type MlpFieldParts,
+  velocityMlp,
+} from "./mlp-fields.js";
 export type { TimeEmbedding } from "./time-features.js";

@@ -1,10 +1,25 @@
 import { ShapeError, ValueError } from "../errors.js";
-import { type Activation, type MlpParams, type Module, mlp } from "../nn/index.js";
+import {
+  type Activation,
+  type EmbeddingParams,
+  embedding,
+  type MlpParams,
+  type Module,
+  mlp,
+} from "../nn/index.js";
 import { concat, reshape, sub } from "../ops/index.js";
-import { checkCount, checkOptions, describe } from "../options.js";
+import { checkChoice, checkCount, checkOptions } from "../options.js";
+import { split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
 import { show, sizeOf } from "../tensor/shape.js";
-import { Tensor } from "../tensor/tensor.js";
+import type { Tensor } from "../tensor/tensor.js";
+import {
+  type ConditionNeeds,
+  checkConditionOptions,
+  conditionParts,
+  guidanceColumns,
+  neededParts,
+} from "./condition.js";
 import {
   type AverageVelocityField,
   type Condition,
@@ -14,7 +29,8 @@ import {
 } from "./field.js";
 import { type TimeEmbedding, type TimeFeatures, timeFeatures } from "./time-features.js";
 
-export interface MlpFieldOptions {
+/** The type parameter is the number of classes: with labels the parameters are of another type. */
+export interface MlpFieldOptions<Classes extends number = 0> {
   /** Size of a sample: a number of features, or a shape, which the network sees flattened. */
   readonly dim: Dim;
   /** Width of the hidden layers. Default 128. */
@@ -27,105 +43,207 @@ export interface MlpFieldOptions {
   readonly timeEmbedding?: TimeEmbedding;
   /** Features of the condition that `apply` takes as [batch, conditionDim]. Default 0: none. */
   readonly conditionDim?: number;
+  /**
+   * Number of classes. The condition is then labels, int32 [batch], where the label `classes` stands for none; a
+   * learned row of labelDim features is the network's input. Default 0: no labels.
+   */
+  readonly classes?: Classes;
+  /** With classes: features of a label. Default 16. */
+  readonly labelDim?: number;
+  /**
+   * Whether the condition has a guidance scale, { guidance: [batch, 1] }, positive, which the network sees as the
+   * time embedding of 1 / guidance. Default false.
+   */
+  readonly guidance?: boolean;
+  /**
+   * With guidance: whether the condition also has the interval of t in which guidance is on, { guidanceStart,
+   * guidanceEnd }, [batch, 1] each. Default false.
+   */
+  readonly guidanceInterval?: boolean;
   /** Dtype of the parameters. Default float32. */
   readonly dtype?: DType;
 }
 
-const optionNames = ["dim", "hidden", "layers", "activation", "timeEmbedding", "conditionDim", "dtype"];
+export interface AverageVelocityMlpOptions<Classes extends number = 0> extends MlpFieldOptions<Classes> {
+  /**
+   * What the network sees of the interval [r, t]: its end and start, t and r ("end-start"), or its end and length, t
+   * and t - r ("end-length"). Default: "end-start" with timeEmbedding "raw", else "end-length".
+   */
+  readonly timePair?: "end-start" | "end-length";
+}
+
+/** Parameters of a perceptron with more than its layers. */
+export interface MlpFieldParts {
+  mlp: MlpParams;
+  /** Rows of the labels, [classes + 1, labelDim]; there with classes. */
+  labels?: EmbeddingParams;
+}
+
+/** The perceptron's layers; with labels, layers and table by name. */
+export type MlpFieldParams<Classes extends number = 0> = [Classes] extends [0]
+  ? MlpParams
+  : number extends Classes
+    ? MlpParams | MlpFieldParts
+    : MlpFieldParts;
+
+const optionNames = [
+  "dim",
+  "hidden",
+  "layers",
+  "activation",
+  "timeEmbedding",
+  "conditionDim",
+  "classes",
+  "labelDim",
+  "guidance",
+  "guidanceInterval",
+  "dtype",
+];
 
 /**
  * A velocity field v(z, t) by a multilayer perceptron on the concatenation of z, the features of t, and the
  * condition if any: for flow matching. With `timeEmbedding: "raw"` its input is (z, t).
  *
- * `apply(params, z, t, condition?)`: z [batch, ...dim], t [batch, 1], condition [batch, conditionDim]; the result
- * has the shape of z. Errors: ValueError for options, ShapeError for inputs that do not fit.
+ * `apply(params, z, t, condition?)`: z [batch, ...dim], t [batch, 1]; the result has the shape of z. The condition is
+ * features [batch, conditionDim], or labels int32 [batch], or, where there is more than one, { label, features,
+ * guidance, guidanceStart, guidanceEnd } with those that the options have; its parts are the network's last inputs, in
+ * this order.
+ *
+ * Errors: ValueError for options, and for a condition that is missing or too much; ShapeError for inputs that do not
+ * fit.
  */
-export function velocityMlp(options: MlpFieldOptions): VelocityField<MlpParams> & { readonly dim: Dim } {
-  const { dim, times, network, join } = parts("velocityMlp", options, 1);
+export function velocityMlp<Classes extends number = 0>(
+  options: MlpFieldOptions<Classes>,
+): VelocityField<MlpFieldParams<Classes>> & { readonly dim: Dim } {
+  const where = "velocityMlp";
+  checkOptions(where, options, optionNames);
+  const { dim, times, init, apply } = parts(where, options, 1);
   return {
     kind: "velocity",
     dim,
-    init: (key) => network.init(key),
-    apply: (params, z, t, condition) =>
-      reshape(
-        network.apply(params, join(z, [times.apply(column("velocityMlp", "t", t, z))], condition)),
-        z.shape,
-      ),
+    init: init as (key: Tensor) => MlpFieldParams<Classes>,
+    apply: (params, z, t, condition) => apply(params, z, [times.apply(column(where, "t", t, z))], condition),
   };
 }
 
 /**
  * An average-velocity field u(z, r, t) by a multilayer perceptron: for mean flow and improved mean flow. With
  * `timeEmbedding: "raw"` its input is the concatenation (z, t, r); with an embedding it is z, the features of t, and
- * the features of the interval's length t - r. It is a function of (z, r, t) either way, and a derivative by t also
- * goes through t - r.
+ * the features of the interval's length t - r; `timePair` chooses otherwise. It is a function of (z, r, t) either
+ * way, and a derivative by t also goes through t - r.
  *
- * `apply(params, z, r, t, condition?)`: z [batch, ...dim], r and t [batch, 1], condition [batch, conditionDim]; the
- * result has the shape of z. Errors: ValueError for options, ShapeError for inputs that do not fit.
+ * `apply(params, z, r, t, condition?)`: z [batch, ...dim], r and t [batch, 1]; result, condition and errors are those
+ * of `velocityMlp`.
  */
-export function averageVelocityMlp(
-  options: MlpFieldOptions,
-): AverageVelocityField<MlpParams> & { readonly dim: Dim } {
+export function averageVelocityMlp<Classes extends number = 0>(
+  options: AverageVelocityMlpOptions<Classes>,
+): AverageVelocityField<MlpFieldParams<Classes>> & { readonly dim: Dim } {
   const where = "averageVelocityMlp";
-  const { dim, times, network, join } = parts(where, options, 2);
-  const raw = (options.timeEmbedding ?? "raw") === "raw";
+  checkOptions(where, options, [...optionNames, "timePair"]);
+  const { dim, times, init, apply } = parts(where, options, 2);
+  const pair = timePair(where, options);
   return {
     kind: "average-velocity",
     dim,
-    init: (key) => network.init(key),
+    init: init as (key: Tensor) => MlpFieldParams<Classes>,
     apply(params, z, r, t, condition) {
       column(where, "r", r, z);
       column(where, "t", t, z);
-      const features = raw ? [t, r] : [times.apply(t), times.apply(sub(t, r))];
-      return reshape(network.apply(params, join(z, features, condition)), z.shape);
+      const second = pair === "end-start" ? r : sub(t, r);
+      return apply(params, z, [times.apply(t), times.apply(second)], condition);
     },
   };
+}
+
+function timePair(where: string, options: AverageVelocityMlpOptions<number>): "end-start" | "end-length" {
+  const usual = (options.timeEmbedding ?? "raw") === "raw" ? "end-start" : "end-length";
+  return checkChoice(where, "timePair", options.timePair ?? usual, ["end-start", "end-length"]);
 }
 
 interface Parts {
   readonly dim: Dim;
   readonly times: TimeFeatures;
-  readonly network: Module<MlpParams>;
-  /** The input of the network: [batch, features]. */
-  join(z: Tensor, times: readonly Tensor[], condition: Condition | undefined): Tensor;
+  init(key: Tensor): MlpParams | MlpFieldParts;
+  /** The network's output in the shape of z, told the features of the times. */
+  apply(
+    params: MlpParams | MlpFieldParts,
+    z: Tensor,
+    times: readonly Tensor[],
+    condition: Condition | undefined,
+  ): Tensor;
 }
 
-function parts(where: string, options: MlpFieldOptions, timeCount: number): Parts {
-  checkOptions(where, options, optionNames);
+function parts(where: string, options: MlpFieldOptions<number>, timeCount: number): Parts {
   const dim = checkDim(where, options.dim);
   const shape = sampleShape(dim);
   const features = sizeOf(shape);
   const conditionDim = checkCount(where, "conditionDim", options.conditionDim ?? 0, 0);
+  const needs = { ...checkConditionOptions(where, options), features: conditionDim };
   const times = timeFeatures(where, options.timeEmbedding ?? "raw");
+  const dtype = options.dtype ?? "float32";
+  const labels = labelTable(where, options, needs.classes, dtype);
+  const numbers = (needs.guided ? 1 : 0) + (needs.interval ? 2 : 0);
   const network = mlp({
-    in: features + timeCount * times.size + conditionDim,
+    in: features + (timeCount + numbers) * times.size + conditionDim + (labels?.dim ?? 0),
     hidden: checkCount(where, "hidden", options.hidden ?? 128),
     layers: checkCount(where, "layers", options.layers ?? 4),
     out: features,
     activation: options.activation ?? "gelu",
-    dtype: options.dtype ?? "float32",
+    dtype,
   });
-  const join: Parts["join"] = (z, timeColumns, condition) => {
-    if (z.rank !== shape.length + 1 || shape.some((n, i) => z.shape[i + 1] !== n))
-      throw new ShapeError(`${where}: z must be [batch, ${shape.join(", ")}], got ${show(z.shape)}`);
-    const batch = z.shape[0]!;
-    if (conditionDim === 0 && condition !== undefined)
-      throw new ValueError(`${where}: got a condition, but conditionDim is 0`);
-    if (conditionDim > 0 && condition === undefined)
-      throw new ValueError(`${where}: needs a condition of shape [batch, ${conditionDim}], got none`);
-    if (condition !== undefined && !(condition instanceof Tensor))
-      throw new ValueError(`${where}: condition must be a Tensor, got ${describe(condition)}`);
-    if (
-      condition !== undefined &&
-      (condition.rank !== 2 || condition.shape[0] !== batch || condition.shape[1] !== conditionDim)
-    )
-      throw new ShapeError(
-        `${where}: condition must be ${show([batch, conditionDim])}, got ${show(condition.shape)}`,
-      );
-    const flat = z.rank === 2 ? z : reshape(z, [batch, features]);
-    return concat(condition === undefined ? [flat, ...timeColumns] : [flat, ...timeColumns, condition], 1);
+  return {
+    dim,
+    times,
+    init(key) {
+      if (labels === undefined) return network.init(key);
+      const [mlpKey, labelKey] = split(key, 2);
+      return { mlp: network.init(mlpKey!), labels: labels.module.init(labelKey!) };
+    },
+    apply(params, z, timeColumns, condition) {
+      if (z.rank !== shape.length + 1 || shape.some((n, i) => z.shape[i + 1] !== n))
+        throw new ShapeError(`${where}: z must be [batch, ${shape.join(", ")}], got ${show(z.shape)}`);
+      const flat = z.rank === 2 ? z : reshape(z, [z.shape[0]!, features]);
+      const told = mlpCondition(where, condition, needs, z.shape[0]!);
+      const { mlp: layers, labels: table } = Array.isArray(params)
+        ? { mlp: params }
+        : (params as MlpFieldParts);
+      const input = [
+        flat,
+        ...timeColumns,
+        ...(told.label === undefined ? [] : [labels!.module.apply(table!, told.label)]),
+        ...(told.features === undefined ? [] : [told.features]),
+        ...guidanceColumns(told).map((x) => times.apply(x)),
+      ];
+      return reshape(network.apply(layers, concat(input, 1)), z.shape);
+    },
   };
-  return { dim, times, network, join };
+}
+
+/** The table of labels, with a row for none, if there are classes. */
+function labelTable(
+  where: string,
+  options: MlpFieldOptions<number>,
+  classes: number,
+  dtype: DType,
+): { dim: number; module: Module<EmbeddingParams> } | undefined {
+  if (classes === 0) {
+    if (options.labelDim !== undefined) throw new ValueError(`${where}: labelDim needs classes`);
+    return undefined;
+  }
+  const dim = checkCount(where, "labelDim", options.labelDim ?? 16);
+  return { dim, module: embedding({ count: classes + 1, dim, dtype }) };
+}
+
+/** The parts of the condition; where features are all that it may have, errors speak of the condition itself. */
+function mlpCondition(where: string, condition: Condition | undefined, needs: ConditionNeeds, n: number) {
+  const needed = neededParts(needs);
+  if (needed.length === 0 && condition !== undefined)
+    throw new ValueError(
+      `${where}: got a condition, but conditionDim is 0, and there are neither classes nor guidance`,
+    );
+  if (needed.join() === "features" && condition === undefined)
+    throw new ValueError(`${where}: needs a condition of shape [batch, ${needs.features}], got none`);
+  return conditionParts(where, condition, needs, n);
 }
 
 function checkDim(where: string, dim: unknown): Dim {

@@ -36,7 +36,8 @@ def parameter_list(c):
     p, hidden, depth, heads = c["patch"], c["hidden"], c["depth"], c["heads"]
     wide = c.get("mlpHidden", 8 * math.ceil(hidden / 3))
     times = 2 if c["average"] else 1
-    count = times + (c["classes"] > 0) + c["guidance"]
+    interval = ["guidanceStart", "guidanceEnd"] if c.get("guidanceInterval") else []
+    count = times + (c["classes"] > 0) + c["guidance"] + len(interval)
     rows = []
 
     def weight(name, fan_in, *out):
@@ -60,6 +61,8 @@ def parameter_list(c):
         rows.append(("labels/table", [c["classes"] + 1, hidden], 0.0, 1.0))
     if c["guidance"]:
         embedder("guidance")
+    for name in interval:
+        embedder(name)
     for i in range(depth):
         block = f"blocks/{i}"
         weight(f"{block}/attention/qkv/weight", hidden, 3 * hidden)
@@ -112,7 +115,7 @@ def rotate(x, positions):
     return torch.cat(parts, -1)
 
 
-def network(c, P, z, times, label, guidance):
+def network(c, P, z, times, label, guidance, interval):
     h, w, ch = c["dim"]
     p, hidden, heads = c["patch"], c["hidden"], c["heads"]
     n = z.shape[0]
@@ -146,6 +149,8 @@ def network(c, P, z, times, label, guidance):
         given.append(P["labels/table"][label])
     if guidance is not None:
         given.append(embedder("guidance", 1 / guidance))
+    if interval is not None:
+        given += [embedder("guidanceStart", interval[0]), embedder("guidanceEnd", interval[1])]
 
     if c["conditioning"] == "adaLN-zero":
         told = silu(sum(given))
@@ -208,6 +213,8 @@ cases = [
     {**base, **context, "contextTokens": 3, "average": True, "dim": [4, 6, 1], "classes": 2, "guidance": True},
     {**base, **ada, "average": True, "dim": [4, 4, 1], "guidance": True, "timeEmbedding": "fourier"},
     {**base, **ada, "average": False, "dim": [3, 6, 1], "patch": 3, "heads": 4, "mlpHidden": 12, "timeEmbedding": "raw"},
+    {**base, **ada, "average": True, "dim": [4, 4, 1], "classes": 2, "guidance": True, "guidanceInterval": True},
+    {**base, **context, "average": False, "dim": [4, 4, 1], "guidance": True, "guidanceInterval": True},
 ]
 
 n = 3
@@ -224,11 +231,13 @@ for c in cases:
     r = torch.tensor([[0.25], [0.2], [0.5]])
     label = torch.tensor([c["classes"], 0, 1]) if c["classes"] > 0 else None  # the last one stands for none
     guidance = torch.tensor([[1.0], [2.5], [0.8]]) if c["guidance"] else None
+    ends = torch.tensor([[[0.0], [0.125], [0.25]], [[1.0], [0.75], [0.5]]])
+    interval = ends if c.get("guidanceInterval") else None
 
     def field(z, *times):
         t = times[-1]
         seen = [t, t - times[0]] if c["average"] else [t]
-        return network(c, P, z, seen, label, guidance)
+        return network(c, P, z, seen, label, guidance, interval)
 
     z, v = (1 - column(t)) * data + column(t) * noise, noise - data
     with torch.no_grad():

@@ -1,0 +1,183 @@
+// Flow fields that see their inputs, or give their output, in other ways than the plain perceptron.
+import * as fx from "fluxion";
+import t, { type Test } from "tap";
+import { timeFeatures } from "#lib/models/time-features.js";
+import { close as closeNumbers } from "./support/close.js";
+import { onEach } from "./support/each-backend.js";
+
+type T = fx.Tensor;
+
+const { models, nn } = fx;
+const f64 = { dtype: "float64" } as const;
+const int32 = { dtype: "int32" } as const;
+const small = { hidden: 6, layers: 2, dtype: "float64" } as const;
+const flat = (x: T): number[] => Array.from(x.toTypedArray());
+const random = (seed: number, ...shape: number[]) => fx.random.normal(fx.random.key(seed), shape, f64);
+const column = (...values: number[]) => fx.tensor(values, { shape: [values.length, 1], ...f64 });
+const key = fx.random.key(1);
+
+function close(t: Test, got: T, want: T, tolerance = 1e-12, name = "values"): void {
+  t.same(got.shape, want.shape, `${name}: shape`);
+  closeNumbers(t, flat(got), flat(want), tolerance, name);
+}
+
+/** Holds jvp and vjp of a field, by parameters, state and times, against central differences to the second order. */
+function holdsDerivatives<P>(
+  t: Test,
+  field: fx.models.Field<P>,
+  params: P,
+  name: string,
+  condition?: fx.models.Condition,
+  dim: number[] = [2],
+) {
+  const [z, r, time] = [random(20, 3, ...dim), column(0.1, 0.3, 0.55), column(0.5, 0.9, 0.6)];
+  const f = (p: P, z: T, r: T, time: T) =>
+    field.kind === "velocity" ? field.apply(p, z, time, condition) : field.apply(p, z, r, time, condition);
+  t.doesNotThrow(() => fx.checkGrads(f, [params, z, r, time]), name);
+}
+
+// ---- Times.
+
+onEach("the pair of times is the end with the start, or with the length, whatever the embedding", (t) => {
+  const [z, r, time] = [random(0, 3, 2), column(0.1, 0.3, 0.6), column(0.5, 0.9, 0.6)];
+  for (const timeEmbedding of ["raw", "fourier", "sinusoidal"] as const)
+    for (const timePair of ["end-start", "end-length", undefined] as const) {
+      const name = `${timeEmbedding}, ${timePair}`;
+      const u = models.averageVelocityMlp({
+        dim: 2,
+        timeEmbedding,
+        ...(timePair === undefined ? {} : { timePair }),
+        ...small,
+      });
+      const params = u.init(key);
+      const see = timeFeatures("test", timeEmbedding);
+      const starts = timePair === undefined ? timeEmbedding === "raw" : timePair === "end-start";
+      const input = fx.concat([z, see.apply(time), see.apply(starts ? r : fx.sub(time, r))], 1);
+      const net = nn.mlp({ sizes: [2 + 2 * see.size, 6, 6, 2], dtype: "float64" });
+      close(t, u.apply(params, z, r, time), net.apply(params, input), 1e-12, name);
+      holdsDerivatives(t, u, params, name);
+    }
+});
+
+// ---- Conditions.
+
+onEach("labels are rows of a learned table beside the times, and the last row stands for none", (t) => {
+  const v = models.velocityMlp({ dim: 2, classes: 3, labelDim: 4, ...small });
+  const params = v.init(key);
+  t.same(params.labels!.table.shape, [4, 4]);
+  const [z, time, label] = [random(0, 4, 2), column(0.1, 0.5, 0.8, 1), fx.tensor([2, 0, 3, 1], int32)];
+  const rows = fx.take(params.labels!.table, label, 0);
+  const net = nn.mlp({ sizes: [7, 6, 6, 2], dtype: "float64" });
+  const want = net.apply(params.mlp, fx.concat([z, time, rows], 1));
+  close(t, v.apply(params, z, time, label), want);
+  close(t, v.apply(params, z, time, { label }), want, 0, "by its name");
+  t.same(models.averageVelocityMlp({ dim: 2, classes: 1 }).init(key).labels!.table.shape, [2, 16]);
+  t.same(models.velocityMlp({ dim: 2, classes: 0 }).init(key).length, 5, "no classes, no table");
+  t.throws(() => fx.grad((p: typeof params) => fx.sum(v.apply(p, z, time, fx.add(label, 1))))(params), {
+    name: "BackendError",
+    message: /index 4 is out of range for an axis of size 4/,
+  });
+});
+
+onEach("guidance is seen as its reciprocal, with the ends of its interval, each embedded as a time", (t) => {
+  const n = 3;
+  const [z, r, time] = [random(0, n, 2), column(0.1, 0.3, 0.6), column(0.5, 0.9, 0.6)];
+  const all = {
+    label: fx.tensor([0, 2, 1], int32),
+    features: random(2, n, 3),
+    guidance: column(1, 2.5, 4),
+    guidanceStart: column(0, 0.125, 0.25),
+    guidanceEnd: column(1, 0.75, 0.5),
+  };
+  for (const timeEmbedding of ["raw", "fourier"] as const) {
+    const see = timeFeatures("test", timeEmbedding).apply;
+    const u = models.averageVelocityMlp({
+      dim: 2,
+      timeEmbedding,
+      timePair: "end-length",
+      classes: 2,
+      conditionDim: 3,
+      guidance: true,
+      guidanceInterval: true,
+      ...small,
+    });
+    const params = u.init(key);
+    const rows = fx.take(params.labels!.table, all.label, 0);
+    const times = [time, fx.sub(time, r)].map(see);
+    const numbers = [fx.div(1, all.guidance), all.guidanceStart, all.guidanceEnd].map(see);
+    const input = fx.concat([z, ...times, rows, all.features, ...numbers], 1);
+    const net = nn.mlp({ sizes: [input.shape[1]!, 6, 6, 2], dtype: "float64" });
+    close(t, u.apply(params, z, r, time, all), net.apply(params.mlp, input), 1e-12, timeEmbedding);
+    holdsDerivatives(t, u, params, timeEmbedding, all);
+  }
+  const v = models.velocityMlp({ dim: 2, guidance: true, ...small });
+  const own = v.init(key);
+  const guided = v.apply(own, z, time, { guidance: all.guidance });
+  const net = nn.mlp({ sizes: [4, 6, 6, 2], dtype: "float64" });
+  close(t, guided, net.apply(own, fx.concat([z, time, fx.div(1, all.guidance)], 1)));
+});
+
+t.test("conditions of perceptrons that do not fit are named", async (t) => {
+  const [z, one] = [fx.zeros([3, 2]), fx.ones([3, 1])];
+  const label = fx.tensor([0, 1, 2], int32);
+  const applied = (options: object, condition?: unknown) => {
+    const u = models.averageVelocityMlp({ dim: 2, ...options });
+    return () => u.apply(u.init(key), z, one, one, condition as fx.models.Condition);
+  };
+  const refused: [() => unknown, string, RegExp][] = [
+    [applied({ classes: 3 }), "ValueError", /the condition must have label, got nothing/],
+    [applied({ classes: 3 }, fx.ones([3])), "ShapeError", /labels must be int32 \[3\], got float32\[3\]/],
+    [applied({ classes: 3 }, { label: 1 }), "ValueError", /label must be a Tensor, got 1/],
+    [applied({ guidance: true }, one), "ValueError", /must have guidance, got label/],
+    [applied({ guidance: true }, { guidance: fx.ones([3]) }), "ShapeError", /guidance must be \[3, 1\]/],
+    [
+      applied({ classes: 3, conditionDim: 2 }, label),
+      "ValueError",
+      /must have label and features, got label/,
+    ],
+    [
+      applied({ conditionDim: 2 }, { features: fx.ones([3, 1]) }),
+      "ShapeError",
+      /features must be \[3, 2\], got \[3, 1\]/,
+    ],
+    [applied({}, label), "ValueError", /got a condition, but conditionDim is 0/],
+    [() => applied({ classes: -1 }), "ValueError", /classes must be a whole number >= 0, got -1/],
+    [() => applied({ labelDim: 3 }), "ValueError", /labelDim needs classes/],
+    [() => applied({ classes: 2, labelDim: 0 }), "ValueError", /labelDim must be a whole number/],
+    [() => applied({ guidance: "yes" }), "ValueError", /guidance must be true or false/],
+    [() => applied({ guidanceInterval: true }), "ValueError", /guidanceInterval needs guidance: true/],
+    [() => applied({ timePair: "both" }), "ValueError", /timePair must be one of "end-start", "end-length"/],
+    [
+      () => models.velocityMlp({ dim: 2, timePair: "end-start" } as never),
+      "ValueError",
+      /unknown option "timePair"/,
+    ],
+  ];
+  for (const [use, name, message] of refused) t.throws(use, { name, message }, String(message));
+});
+
+t.test("a perceptron with classes learns from the labels of a training's data", async (t) => {
+  // One class lies about 2 and the other one about -2.
+  const labelled: fx.data.LabelledDistribution = {
+    name: "two points",
+    dim: 1,
+    classes: 2,
+    classNames: ["left", "right"],
+    sample: (key, n) => labelled.sampleLabelled(key, n).data,
+    sampleLabelled(key, n) {
+      const label = fx.random.randint(key, [n], 0, 2);
+      return { data: fx.reshape(fx.sub(fx.mul(fx.cast(label, "float32"), 4), 2), [n, 1]), label };
+    },
+  };
+  const trainer = new fx.Trainer({
+    model: models.averageVelocityMlp({ dim: 1, classes: 2, hidden: 32, layers: 2 }),
+    objective: fx.flow.meanFlow({ equalTimeFraction: 0.5 }),
+    data: labelled,
+    optimizer: fx.optim.adam({ learningRate: 1e-2 }),
+    batchSize: 128,
+  });
+  await trainer.fit({ steps: 300, progress: false });
+  const condition = fx.tensor([0, 1], int32);
+  const samples = await trainer.sample(2, { sampler: fx.flow.oneStep(), condition });
+  closeNumbers(t, flat(samples), [-2, 2], 0.5);
+});
