@@ -181,3 +181,81 @@ t.test("a perceptron with classes learns from the labels of a training's data", 
   const samples = await trainer.sample(2, { sampler: fx.flow.oneStep(), condition });
   closeNumbers(t, flat(samples), [-2, 2], 0.5);
 });
+
+// ---- Two heads.
+
+onEach("a velocity head is a second output layer on the perceptron's last hidden layer", (t) => {
+  const [z, r, time] = [random(0, 3, 3, 2), column(0.1, 0.3, 0.6), column(0.5, 0.9, 0.6)];
+  for (const layers of [1, 3]) {
+    const options = { dim: [3, 2], timeEmbedding: "fourier", ...small, layers } as const;
+    const plain = models.averageVelocityMlp(options);
+    t.notOk(plain.applyWithVelocity, "without the option there is no such method");
+    const headed = models.averageVelocityMlp({ ...options, velocityHead: true });
+    const params = headed.init(key);
+    t.same(params.velocityHead!.weight.shape, [6, 6]);
+    const { u, v } = headed.applyWithVelocity(params, z, r, time);
+    const swapped = [...params.mlp.slice(0, -1), params.velocityHead!];
+    close(t, u, plain.apply(params.mlp, z, r, time), 1e-14, "u");
+    close(t, headed.apply(params, z, r, time), u, 1e-14, "apply");
+    close(t, v, plain.apply(swapped, z, r, time), 1e-14, "v");
+    t.doesNotThrow(() =>
+      fx.checkGrads(
+        (p: typeof params, z: T, r: T, time: T) => headed.applyWithVelocity(p, z, r, time),
+        [params, z, r, time],
+      ),
+    );
+  }
+  const labelled = models.averageVelocityMlp({ dim: [3, 2], classes: 2, velocityHead: true, ...small });
+  const params = labelled.init(key);
+  const label = fx.tensor([0, 2, 1], int32);
+  const { u } = labelled.applyWithVelocity(params, z, r, time, label);
+  close(t, u, labelled.apply(params, z, r, time, label), 1e-14, "with labels");
+});
+
+onEach("a velocity head is a second map to patches in the transformer", (t) => {
+  const options = { dim: [4, 4, 1], hidden: 8, heads: 2, depth: 1, classes: 2, dtype: "float64" } as const;
+  for (const conditioning of ["adaLN-zero", "in-context"] as const) {
+    const plain = models.averageVelocityDit({ ...options, conditioning });
+    const headed = models.averageVelocityDit({ ...options, conditioning, velocityHead: true });
+    const start = headed.init(key);
+    t.same(Object.keys(plain.init(key)), Object.keys(start).slice(0, -1), "the head is all that is new");
+    t.notOk(plain.applyWithVelocity);
+    const params = fx.tree.map((x: T) => fx.add(x, fx.mul(random(x.size, ...x.shape), 0.1)), start);
+    const [z, r, time] = [random(0, 3, 4, 4, 1), column(0.1, 0.3, 0.6), column(0.5, 0.9, 0.6)];
+    const label = fx.tensor([0, 2, 1], int32);
+    const { velocityHead, ...rest } = params;
+    const { u, v } = headed.applyWithVelocity(params, z, r, time, label);
+    close(t, u, plain.apply(rest, z, r, time, label), 1e-13, `${conditioning}: u`);
+    close(t, headed.apply(params, z, r, time, label), u, 1e-13, `${conditioning}: apply`);
+    close(
+      t,
+      v,
+      plain.apply({ ...rest, head: velocityHead! }, z, r, time, label),
+      1e-13,
+      `${conditioning}: v`,
+    );
+    const zero = headed.applyWithVelocity(start, z, r, time, label);
+    t.ok([...flat(zero.u), ...flat(zero.v)].every((x) => x === 0));
+  }
+});
+
+t.test("apply never computes the velocity head", async (t) => {
+  const [z, one] = [fx.zeros([3, 2]), fx.ones([3, 1])];
+  const u = models.averageVelocityMlp({ dim: 2, hidden: 5, layers: 2, velocityHead: true });
+  const plain = models.averageVelocityMlp({ dim: 2, hidden: 5, layers: 2 });
+  const flopsOf = (apply: (...args: never[]) => unknown, params: object) =>
+    fx.inspect(apply as (...args: unknown[]) => unknown, params, z, one, one).flops;
+  const params = u.init(key);
+  const [own, both] = [flopsOf(u.apply, params), flopsOf(u.applyWithVelocity, params)];
+  t.equal(own, flopsOf(plain.apply, plain.init(key)));
+  t.ok(both > own && both < 1.5 * own, `the head adds to ${own}: ${both}`);
+  t.throws(() => models.averageVelocityMlp({ dim: 2, velocityHead: 1 as never }), {
+    name: "ValueError",
+    message: /velocityHead must be true or false, got 1/,
+  });
+  for (const make of [models.velocityMlp, models.velocityDit])
+    t.throws(() => make({ dim: [4, 4, 1], velocityHead: true } as never), {
+      name: "ValueError",
+      message: /unknown option "velocityHead"/,
+    });
+});

@@ -24,13 +24,13 @@ import {
   tensor,
   zeros,
 } from "../ops/index.js";
-import { checkChoice, checkCount, checkOptions, describe } from "../options.js";
+import { checkChoice, checkCount, checkFlag, checkOptions, describe } from "../options.js";
 import { normal, split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
 import { sameShape, show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkConditionOptions, conditionParts, guidanceColumns, neededParts } from "./condition.js";
-import type { AverageVelocityField, Condition, VelocityField } from "./field.js";
+import type { AverageVelocityField, Condition, VelocityField, WithVelocityHead } from "./field.js";
 import { fromPatches, toPatches } from "./patches.js";
 import { type TimeEmbedding, timeFeatures } from "./time-features.js";
 
@@ -72,6 +72,14 @@ export interface DitOptions {
   readonly dtype?: DType;
 }
 
+export interface AverageVelocityDitOptions<Head extends boolean = false> extends DitOptions {
+  /**
+   * Whether a second linear map of the last features to patches, zeros at first too, gives the instantaneous velocity,
+   * by `applyWithVelocity`. Default false.
+   */
+  readonly velocityHead?: Head;
+}
+
 interface EmbedderParams {
   in: LinearParams;
   out: LinearParams;
@@ -105,6 +113,8 @@ export interface DitParams {
   norm?: Tensor;
   /** To patches, zeros at first: so is the field. */
   head: LinearParams;
+  /** Likewise, of the velocity; there with velocityHead. */
+  velocityHead?: LinearParams;
 }
 
 /**
@@ -118,7 +128,8 @@ export interface DitParams {
 export function velocityDit(
   options: DitOptions,
 ): VelocityField<DitParams> & { readonly dim: DitOptions["dim"] } {
-  const network = transformer("velocityDit", options, 1);
+  checkOptions("velocityDit", options, optionNames);
+  const network = transformer("velocityDit", options, 1, false);
   return {
     kind: "velocity",
     dim: options.dim,
@@ -129,23 +140,41 @@ export function velocityDit(
 
 /**
  * An average-velocity field u(z, r, t) on images by a diffusion transformer that sees t and t - r: for mean flow and
- * improved mean flow (Geng et al. 2025). The rest as of velocityDit. A derivative by t also goes through t - r.
+ * improved mean flow (Geng et al. 2025). The rest as of velocityDit. A derivative by t also goes through t - r. With
+ * `velocityHead: true` there is `applyWithVelocity`, too.
  */
-export function averageVelocityDit(
-  options: DitOptions,
-): AverageVelocityField<DitParams> & { readonly dim: DitOptions["dim"] } {
-  const network = transformer("averageVelocityDit", options, 2);
-  return {
+export function averageVelocityDit<Head extends boolean = false>(
+  options: AverageVelocityDitOptions<Head>,
+): WithVelocityHead<AverageVelocityField<DitParams>, Head> & { readonly dim: DitOptions["dim"] } {
+  const where = "averageVelocityDit";
+  checkOptions(where, options, [...optionNames, "velocityHead"]);
+  const headed = checkFlag(where, "velocityHead", options.velocityHead ?? false);
+  const network = transformer(where, options, 2, headed);
+  const field: AverageVelocityField<DitParams> & { readonly dim: DitOptions["dim"] } = {
     kind: "average-velocity",
     dim: options.dim,
     init: network.init,
     apply: (params, z, r, t, condition) => network.apply(params, z, [t, sub(t, r)], condition),
+    ...(headed && {
+      applyWithVelocity(params, z, r, t, condition) {
+        const [u, v] = network.applyTwice(params, z, [t, sub(t, r)], condition);
+        return { u, v };
+      },
+    }),
   };
+  return field as WithVelocityHead<AverageVelocityField<DitParams>, Head> & typeof field;
 }
 
 interface Transformer {
   init(key: Tensor): DitParams;
   apply(params: DitParams, z: Tensor, times: readonly Tensor[], condition: Condition | undefined): Tensor;
+  /** Likewise, and the second head's output. */
+  applyTwice(
+    params: DitParams,
+    z: Tensor,
+    times: readonly Tensor[],
+    condition: Condition | undefined,
+  ): [Tensor, Tensor];
 }
 
 /** linear with weights and bias of zero: what it feeds begins as if it were not there. */
@@ -175,7 +204,7 @@ function embedder(features: number, hidden: number, dtype: DType) {
   };
 }
 
-function transformer(where: string, options: DitOptions, timeCount: number): Transformer {
+function transformer(where: string, options: DitOptions, timeCount: number, headed: boolean): Transformer {
   const { dim, patch, hidden, depth, needs, modulated, tokens, dtype, ...checked } = check(where, options);
   const { classes, guided, interval } = needs;
   const [height, width, channels] = dim;
@@ -231,6 +260,7 @@ function transformer(where: string, options: DitOptions, timeCount: number): Tra
           : { ...parts, norms: [norm(), norm()] as const };
       }),
       head: head.init(key),
+      ...(headed && { velocityHead: head.init(key) }),
     };
   };
 
@@ -281,15 +311,26 @@ function transformer(where: string, options: DitOptions, timeCount: number): Tra
     return rmsNorm(slice(x, [0, prefix, 0], [n, rows * columns, hidden]), { scale: params.norm });
   };
 
+  /** The last features of the patches, [batch, patches, hidden]. */
+  const trunk: (...args: Parameters<Transformer["apply"]>) => Tensor = (
+    params,
+    z,
+    timeColumns,
+    condition,
+  ) => {
+    if (z.rank !== 4 || !sameShape(z.shape.slice(1), dim))
+      throw new ShapeError(`${where}: z must be [batch, ${dim.join(", ")}], got ${show(z.shape)}`);
+    const image = intoPatches.apply(params.patches, toPatches(z, patch));
+    const given = conditions(params, timeColumns, condition, z.shape[0]!);
+    return (modulated ? modulatedPass : inContextPass)(params, image, given);
+  };
+  const toImage = (params: LinearParams, y: Tensor) => fromPatches(head.apply(params, y), patch, dim);
   return {
     init,
-    apply(params, z, timeColumns, condition) {
-      if (z.rank !== 4 || !sameShape(z.shape.slice(1), dim))
-        throw new ShapeError(`${where}: z must be [batch, ${dim.join(", ")}], got ${show(z.shape)}`);
-      const image = intoPatches.apply(params.patches, toPatches(z, patch));
-      const given = conditions(params, timeColumns, condition, z.shape[0]!);
-      const y = (modulated ? modulatedPass : inContextPass)(params, image, given);
-      return fromPatches(head.apply(params.head, y), patch, dim);
+    apply: (params, ...inputs) => toImage(params.head, trunk(params, ...inputs)),
+    applyTwice(params, ...inputs) {
+      const y = trunk(params, ...inputs);
+      return [toImage(params.head, y), toImage(params.velocityHead!, y)];
     },
   };
 }
@@ -327,7 +368,6 @@ const optionNames = [
 ];
 
 function check(where: string, options: DitOptions) {
-  checkOptions(where, options, optionNames);
   if (!Array.isArray(options.dim) || options.dim.length !== 3)
     throw new ValueError(`${where}: dim must be [height, width, channels], got ${describe(options.dim)}`);
   const dim = options.dim.map((n, i) => checkCount(where, `dim[${i}]`, n)) as [number, number, number];

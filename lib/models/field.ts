@@ -32,10 +32,27 @@ export interface AverageVelocityField<Params = unknown> {
   readonly dim?: Dim;
   init(key: Tensor): Params;
   apply(params: Params, z: Tensor, r: Tensor, t: Tensor, condition?: Condition): Tensor;
+  /**
+   * u(z, r, t) as of `apply`, and v [batch, ...dim]: a second head's estimate of the instantaneous velocity at the end
+   * of the interval at which the field is anchored, from the same trunk (Geng et al. 2025, "Improved mean flows").
+   * Fields without such a head do not have it. `apply` gives u alone, and never computes the head.
+   */
+  applyWithVelocity?(
+    params: Params,
+    z: Tensor,
+    r: Tensor,
+    t: Tensor,
+    condition?: Condition,
+  ): { u: Tensor; v: Tensor };
 }
 
 /** The parameters of a field that has none: it is known exactly, or closes over what it needs. */
 export type NoParams = Readonly<Record<string, never>>;
+
+/** A field that has a head for the velocity where `Head` is true. */
+export type WithVelocityHead<F extends AverageVelocityField, Head extends boolean> = Head extends true
+  ? F & Required<Pick<F, "applyWithVelocity">>
+  : F;
 
 export type Field<Params = unknown> = VelocityField<Params> | AverageVelocityField<Params>;
 

@@ -1,4 +1,5 @@
 export {
+  type AverageVelocityDitOptions,
   averageVelocityDit,
   type DitBlockParams,
   type DitOptions,
@@ -13,6 +14,7 @@ export type {
   FieldKind,
   NoParams,
   VelocityField,
+  WithVelocityHead,
 } from "./field.js";
 export {
   type AverageVelocityMlpOptions,

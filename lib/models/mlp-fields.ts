@@ -1,14 +1,17 @@
 import { ShapeError, ValueError } from "../errors.js";
 import {
   type Activation,
+  activation,
   type EmbeddingParams,
   embedding,
+  type LinearParams,
+  linear,
   type MlpParams,
   type Module,
   mlp,
 } from "../nn/index.js";
 import { concat, reshape, sub } from "../ops/index.js";
-import { checkChoice, checkCount, checkOptions } from "../options.js";
+import { checkChoice, checkCount, checkFlag, checkOptions } from "../options.js";
 import { split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
 import { show, sizeOf } from "../tensor/shape.js";
@@ -26,6 +29,7 @@ import {
   type Dim,
   sampleShape,
   type VelocityField,
+  type WithVelocityHead,
 } from "./field.js";
 import { type TimeEmbedding, type TimeFeatures, timeFeatures } from "./time-features.js";
 
@@ -64,12 +68,19 @@ export interface MlpFieldOptions<Classes extends number = 0> {
   readonly dtype?: DType;
 }
 
-export interface AverageVelocityMlpOptions<Classes extends number = 0> extends MlpFieldOptions<Classes> {
+/** The second type parameter is whether there is a velocity head: its parameters are a second output layer. */
+export interface AverageVelocityMlpOptions<Classes extends number = 0, Head extends boolean = false>
+  extends MlpFieldOptions<Classes> {
   /**
    * What the network sees of the interval [r, t]: its end and start, t and r ("end-start"), or its end and length, t
    * and t - r ("end-length"). Default: "end-start" with timeEmbedding "raw", else "end-length".
    */
   readonly timePair?: "end-start" | "end-length";
+  /**
+   * Whether a second output layer on the last hidden layer gives the instantaneous velocity, by `applyWithVelocity`.
+   * Default false.
+   */
+  readonly velocityHead?: Head;
 }
 
 /** Parameters of a perceptron with more than its layers. */
@@ -77,12 +88,17 @@ export interface MlpFieldParts {
   mlp: MlpParams;
   /** Rows of the labels, [classes + 1, labelDim]; there with classes. */
   labels?: EmbeddingParams;
+  /** The second output layer, [hidden, features]; there with velocityHead. */
+  velocityHead?: LinearParams;
 }
 
-/** The perceptron's layers; with labels, layers and table by name. */
-export type MlpFieldParams<Classes extends number = 0> = [Classes] extends [0]
+/** The perceptron's layers; with labels or a velocity head, all that there is by name. */
+export type MlpFieldParams<Classes extends number = 0, Head extends boolean = false> = [
+  Classes,
+  Head,
+] extends [0, false]
   ? MlpParams
-  : number extends Classes
+  : [number, Head] extends [Classes, false]
     ? MlpParams | MlpFieldParts
     : MlpFieldParts;
 
@@ -133,29 +149,43 @@ export function velocityMlp<Classes extends number = 0>(
  * way, and a derivative by t also goes through t - r.
  *
  * `apply(params, z, r, t, condition?)`: z [batch, ...dim], r and t [batch, 1]; result, condition and errors are those
- * of `velocityMlp`.
+ * of `velocityMlp`. With `velocityHead: true` there is `applyWithVelocity`, too.
  */
-export function averageVelocityMlp<Classes extends number = 0>(
-  options: AverageVelocityMlpOptions<Classes>,
-): AverageVelocityField<MlpFieldParams<Classes>> & { readonly dim: Dim } {
+export function averageVelocityMlp<Classes extends number = 0, Head extends boolean = false>(
+  options: AverageVelocityMlpOptions<Classes, Head>,
+): WithVelocityHead<AverageVelocityField<MlpFieldParams<Classes, Head>>, Head> & { readonly dim: Dim } {
   const where = "averageVelocityMlp";
-  checkOptions(where, options, [...optionNames, "timePair"]);
-  const { dim, times, init, apply } = parts(where, options, 2);
+  checkOptions(where, options, [...optionNames, "timePair", "velocityHead"]);
+  const headed = checkFlag(where, "velocityHead", options.velocityHead ?? false);
+  const { dim, times, init, apply, applyTwice } = parts(where, options, 2, headed);
   const pair = timePair(where, options);
-  return {
+  const timesSeen = (z: Tensor, r: Tensor, t: Tensor) => {
+    column(where, "r", r, z);
+    column(where, "t", t, z);
+    return [times.apply(t), times.apply(pair === "end-start" ? r : sub(t, r))];
+  };
+  const field: AverageVelocityField<MlpParams | MlpFieldParts> & { readonly dim: Dim } = {
     kind: "average-velocity",
     dim,
-    init: init as (key: Tensor) => MlpFieldParams<Classes>,
-    apply(params, z, r, t, condition) {
-      column(where, "r", r, z);
-      column(where, "t", t, z);
-      const second = pair === "end-start" ? r : sub(t, r);
-      return apply(params, z, [times.apply(t), times.apply(second)], condition);
-    },
+    init,
+    apply: (params, z, r, t, condition) => apply(params, z, timesSeen(z, r, t), condition),
+    ...(headed && {
+      applyWithVelocity(params, z, r, t, condition) {
+        const [u, v] = applyTwice(params as MlpFieldParts, z, timesSeen(z, r, t), condition);
+        return { u, v };
+      },
+    }),
+  };
+  // The type of the parameters follows the options as init does.
+  return field as WithVelocityHead<AverageVelocityField<MlpFieldParams<Classes, Head>>, Head> & {
+    readonly dim: Dim;
   };
 }
 
-function timePair(where: string, options: AverageVelocityMlpOptions<number>): "end-start" | "end-length" {
+function timePair(
+  where: string,
+  options: AverageVelocityMlpOptions<number, boolean>,
+): "end-start" | "end-length" {
   const usual = (options.timeEmbedding ?? "raw") === "raw" ? "end-start" : "end-length";
   return checkChoice(where, "timePair", options.timePair ?? usual, ["end-start", "end-length"]);
 }
@@ -171,9 +201,16 @@ interface Parts {
     times: readonly Tensor[],
     condition: Condition | undefined,
   ): Tensor;
+  /** Likewise, and the second head's output. */
+  applyTwice(
+    params: MlpFieldParts,
+    z: Tensor,
+    times: readonly Tensor[],
+    condition: Condition | undefined,
+  ): [Tensor, Tensor];
 }
 
-function parts(where: string, options: MlpFieldOptions<number>, timeCount: number): Parts {
+function parts(where: string, options: MlpFieldOptions<number>, timeCount: number, headed = false): Parts {
   const dim = checkDim(where, options.dim);
   const shape = sampleShape(dim);
   const features = sizeOf(shape);
@@ -183,40 +220,64 @@ function parts(where: string, options: MlpFieldOptions<number>, timeCount: numbe
   const dtype = options.dtype ?? "float32";
   const labels = labelTable(where, options, needs.classes, dtype);
   const numbers = (needs.guided ? 1 : 0) + (needs.interval ? 2 : 0);
-  const network = mlp({
-    in: features + (timeCount + numbers) * times.size + conditionDim + (labels?.dim ?? 0),
-    hidden: checkCount(where, "hidden", options.hidden ?? 128),
-    layers: checkCount(where, "layers", options.layers ?? 4),
-    out: features,
-    activation: options.activation ?? "gelu",
-    dtype,
-  });
+  const into = features + (timeCount + numbers) * times.size + conditionDim + (labels?.dim ?? 0);
+  const hidden = checkCount(where, "hidden", options.hidden ?? 128);
+  const layers = checkCount(where, "layers", options.layers ?? 4);
+  const act = options.activation ?? "gelu";
+  const network = mlp({ in: into, hidden, layers, out: features, activation: act, dtype });
+  // The network up to its last hidden layer, and what comes after: for two heads on one trunk.
+  const trunk = mlp({ in: into, hidden, layers: layers - 1, out: hidden, activation: act, dtype });
+  const head = linear({ in: hidden, out: features, dtype });
+
+  /** What the network sees: [batch, into]. */
+  const input = (
+    table: EmbeddingParams | undefined,
+    z: Tensor,
+    timeColumns: readonly Tensor[],
+    condition: Condition | undefined,
+  ): Tensor => {
+    if (z.rank !== shape.length + 1 || shape.some((n, i) => z.shape[i + 1] !== n))
+      throw new ShapeError(`${where}: z must be [batch, ${shape.join(", ")}], got ${show(z.shape)}`);
+    const flat = z.rank === 2 ? z : reshape(z, [z.shape[0]!, features]);
+    const told = mlpCondition(where, condition, needs, z.shape[0]!);
+    const seen = [
+      flat,
+      ...timeColumns,
+      ...(told.label === undefined ? [] : [labels!.module.apply(table!, told.label)]),
+      ...(told.features === undefined ? [] : [told.features]),
+      ...guidanceColumns(told).map((x) => times.apply(x)),
+    ];
+    return concat(seen, 1);
+  };
   return {
     dim,
     times,
     init(key) {
-      if (labels === undefined) return network.init(key);
-      const [mlpKey, labelKey] = split(key, 2);
-      return { mlp: network.init(mlpKey!), labels: labels.module.init(labelKey!) };
+      if (labels === undefined && !headed) return network.init(key);
+      const [mlpKey, labelKey, headKey] = split(key, 3);
+      return {
+        mlp: network.init(mlpKey!),
+        ...(labels && { labels: labels.module.init(labelKey!) }),
+        ...(headed && { velocityHead: head.init(headKey!) }),
+      };
     },
     apply(params, z, timeColumns, condition) {
-      if (z.rank !== shape.length + 1 || shape.some((n, i) => z.shape[i + 1] !== n))
-        throw new ShapeError(`${where}: z must be [batch, ${shape.join(", ")}], got ${show(z.shape)}`);
-      const flat = z.rank === 2 ? z : reshape(z, [z.shape[0]!, features]);
-      const told = mlpCondition(where, condition, needs, z.shape[0]!);
-      const { mlp: layers, labels: table } = Array.isArray(params)
-        ? { mlp: params }
-        : (params as MlpFieldParts);
-      const input = [
-        flat,
-        ...timeColumns,
-        ...(told.label === undefined ? [] : [labels!.module.apply(table!, told.label)]),
-        ...(told.features === undefined ? [] : [told.features]),
-        ...guidanceColumns(told).map((x) => times.apply(x)),
-      ];
-      return reshape(network.apply(layers, concat(input, 1)), z.shape);
+      const { mlp: layerParams, labels: table } = byName(params);
+      return reshape(network.apply(layerParams, input(table, z, timeColumns, condition)), z.shape);
+    },
+    applyTwice(params, z, timeColumns, condition) {
+      const x = input(params.labels, z, timeColumns, condition);
+      const h = activation(act)(trunk.apply(params.mlp.slice(0, -1), x));
+      const [u, v] = [params.mlp.at(-1)!, params.velocityHead!].map((p) =>
+        reshape(head.apply(p, h), z.shape),
+      );
+      return [u!, v!];
     },
   };
+}
+
+function byName(params: MlpParams | MlpFieldParts): MlpFieldParts {
+  return Array.isArray(params) ? { mlp: params } : params;
 }
 
 /** The table of labels, with a row for none, if there are classes. */

@@ -101,3 +101,17 @@ state.step.item();
 adam.update([1], state, params);
 // @ts-expect-error a misspelt option
 optim.adam({ learningrate: 1e-3 });
+
+// A velocity head, and the parameters that labels and heads need.
+const headed = models.averageVelocityMlp({ dim: 2, velocityHead: true });
+headed.applyWithVelocity(headed.init(t), data, t, t).v.item();
+headed.init(t).velocityHead?.weight.item();
+flow.meanFlow().loss(headed, headed.init(t), points);
+// @ts-expect-error no head was asked for
+u.applyWithVelocity(uParams, data, t, t);
+const labelled = models.velocityMlp({ dim: 2, classes: 3 });
+labelled.init(t).mlp[0]?.weight.item();
+// @ts-expect-error with labels the parameters are not a list of layers
+labelled.init(t)[0];
+// @ts-expect-error a misspelt option
+models.averageVelocityMlp({ dim: 2, velocityheads: true });
