@@ -259,3 +259,97 @@ t.test("apply never computes the velocity head", async (t) => {
       message: /unknown option "velocityHead"/,
     });
 });
+
+// ---- Prediction of data.
+
+/** A field of 2 features whose network always gives x. */
+const constant = (x: T): fx.models.AverageVelocityField<{ x: T }> => ({
+  kind: "average-velocity",
+  dim: x.shape.slice(1),
+  init: () => ({ x }),
+  apply: ({ x }) => x,
+});
+
+onEach("the line by which a field that predicts data leaves its anchor meets the data", (t) => {
+  const [x, e] = [random(0, 3, 2, 2), random(1, 3, 2, 2)];
+  const [r, time] = [column(0.1, 0.3, 0.6), column(0.5, 0.9, 0.6)];
+  for (const orientation of ["data-to-noise", "noise-to-data"] as const) {
+    const toNoise = orientation === "data-to-noise";
+    const anchor = fx.reshape(toNoise ? time : r, [3, 1, 1]);
+    const [start, end] = toNoise ? [x, e] : [e, x];
+    const z = fx.add(fx.mul(start, fx.sub(1, anchor)), fx.mul(end, anchor));
+    // On the straight path between data and noise the velocity is that of the path.
+    const u = models.dataPrediction(constant(x), { orientation });
+    close(t, u.apply({ x }, z, r, time), fx.sub(end, start), 1e-13, orientation);
+    t.same(u.dim, [2, 2]);
+    // From noise, over the whole of [0, 1], the sample of one step is what the network gives.
+    const one = fx.flow.sample(u, { x }, e, fx.flow.oneStep(), { orientation });
+    close(t, one, x, 1e-14, `${orientation}: one step`);
+
+    const v = models.dataPrediction(
+      { kind: "velocity", init: () => ({ x }), apply: ({ x }: { x: T }) => x },
+      { orientation },
+    );
+    close(t, v.apply({ x }, z, toNoise ? time : r), fx.sub(end, start), 1e-13, `${orientation}: velocity`);
+    // Where the data are one point, Euler's method from noise is on the path, and each step but clipped ones exact.
+    const sampled = fx.flow.sample(v, { x }, e, fx.flow.euler({ steps: 10 }), { orientation });
+    close(t, sampled, x, 1e-13, `${orientation}: Euler`);
+  }
+});
+
+onEach("near the data the divisor of a prediction is clipped", (t) => {
+  const x = fx.zeros([2, 1], f64);
+  const z = fx.ones([2, 1], f64);
+  const far = fx.ones([2, 1], f64);
+  const at = (options: fx.models.DataPredictionOptions, r: T, time: T) =>
+    flat(models.dataPrediction(constant(x), options).apply({ x }, z, r, time));
+  closeNumbers(t, at({}, fx.zeros([2, 1], f64), column(0, 0.1)), [20, 10]);
+  closeNumbers(t, at({ smallestTime: 0.2 }, fx.zeros([2, 1], f64), column(0.1, 0.4)), [5, 2.5]);
+  closeNumbers(t, at({ orientation: "noise-to-data" }, column(0.99, 0.9), far), [-20, -10]);
+});
+
+onEach("prediction of data keeps parameters and conditions, and reads both heads as data", (t) => {
+  const inner = models.averageVelocityMlp({ dim: 2, classes: 2, velocityHead: true, ...small });
+  const label = fx.tensor([0, 2, 1], int32);
+  const [z, r, time] = [random(0, 3, 2), column(0.1, 0.3, 0.6), column(0.5, 0.9, 0.6)];
+  for (const orientation of ["data-to-noise", "noise-to-data"] as const) {
+    const field = models.dataPrediction(inner, { orientation });
+    const params = field.init(key);
+    t.same(fx.tree.leaves(params).map(flat), fx.tree.leaves(inner.init(key)).map(flat));
+    const heads = inner.applyWithVelocity(params, z, r, time, label);
+    const got = field.applyWithVelocity(params, z, r, time, label);
+    const [sign, distance] = orientation === "data-to-noise" ? [1, time] : [-1, fx.sub(1, r)];
+    for (const name of ["u", "v"] as const)
+      close(t, got[name], fx.mul(fx.div(fx.sub(z, heads[name]), distance), sign), 1e-13, name);
+    close(t, field.apply(params, z, r, time, label), got.u, 1e-13);
+    holdsDerivatives(t, field, params, orientation, label);
+    const velocity = models.dataPrediction(models.velocityMlp({ dim: 2, ...small }), { orientation });
+    holdsDerivatives(t, velocity, velocity.init(key), `velocity, ${orientation}`);
+  }
+  t.notOk(models.dataPrediction(models.averageVelocityMlp({ dim: 2 })).applyWithVelocity);
+  for (const [use, message] of [
+    [() => models.dataPrediction({} as never), /needs a field \{ kind, init, apply \}, got an object/],
+    [() => models.dataPrediction(undefined as never), /got undefined/],
+    [() => models.dataPrediction(inner, { smallestTime: 0 }), /smallestTime must be a finite number > 0/],
+    [() => models.dataPrediction(inner, { orientation: "up" as never }), /orientation must be one of/],
+    [() => models.dataPrediction(inner, { smallest: 1 } as never), /unknown option "smallest"/],
+  ] as const)
+    t.throws(use, { name: "ValueError", message }, String(message));
+});
+
+t.test("a training by prediction of data finds the point where all data are", async (t) => {
+  for (const orientation of ["data-to-noise", "noise-to-data"] as const) {
+    const trainer = new fx.Trainer({
+      model: models.dataPrediction(models.averageVelocityMlp({ dim: 2, hidden: 16, layers: 2 }), {
+        orientation,
+      }),
+      objective: fx.flow.meanFlow({ orientation, equalTimeFraction: 0.5 }),
+      data: fx.data.fromTensor(fx.tensor([[1, -1]])),
+      optimizer: fx.optim.adam({ learningRate: 1e-2 }),
+      batchSize: 64,
+    });
+    await trainer.fit({ steps: 200, progress: false });
+    const samples = await trainer.sample(3, { sampler: fx.flow.oneStep() });
+    closeNumbers(t, flat(samples), [1, -1, 1, -1, 1, -1], 0.2, orientation);
+  }
+});

@@ -1,3 +1,4 @@
+export { type DataPredictionOptions, dataPrediction } from "./data-prediction.js";
 export {
   type AverageVelocityDitOptions,
   averageVelocityDit,
