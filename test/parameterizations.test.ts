@@ -353,3 +353,132 @@ t.test("a training by prediction of data finds the point where all data are", as
     closeNumbers(t, flat(samples), [1, -1, 1, -1, 1, -1], 0.2, orientation);
   }
 });
+
+// ---- Affine fields.
+
+/** The first Legendre polynomials on [0, 1], written out. */
+const legendre = [
+  () => 1,
+  (t: number) => 2 * t - 1,
+  (t: number) => 6 * t ** 2 - 6 * t + 1,
+  (t: number) => 20 * t ** 3 - 30 * t ** 2 + 12 * t - 1,
+];
+
+/** Their products in r and t up to a total degree, in their order. */
+const products = (degree: number, r: number, time: number) =>
+  Array.from({ length: degree + 1 }, (_, total) =>
+    Array.from({ length: total + 1 }, (_, j) => legendre[total - j]!(r) * legendre[j]!(time)),
+  ).flat();
+
+/** The sum over k of weight k times slice k of the first axis. */
+const combined = (weights: number[], x: T): T =>
+  fx.reshape(fx.matmul(fx.tensor([weights], f64), fx.reshape(x, [x.shape[0]!, -1])), x.shape.slice(1));
+
+onEach("affine fields are A z + b with polynomials of the times", (t) => {
+  const [rs, ts] = [
+    [0.1, 0.3, 0.55],
+    [0.5, 0.9, 0.6],
+  ];
+  const [z, r, time] = [random(0, 3, 2, 2), column(...rs), column(...ts)];
+  const flatZ = fx.reshape(z, [3, 4]);
+  for (const degree of [0, 1, 3])
+    for (const average of [false, true]) {
+      const options = { dim: [2, 2], degree, dtype: "float64" } as const;
+      const name = `degree ${degree}, average ${average}`;
+      const weights = (i: number) =>
+        average ? products(degree, rs[i]!, ts[i]!) : legendre.slice(0, degree + 1).map((p) => p(ts[i]!));
+      const count = weights(0).length;
+      const values = <P>(field: fx.models.Field<P>, params: P) =>
+        field.kind === "velocity" ? field.apply(params, z, time) : field.apply(params, z, r, time);
+      const drawn = <P extends object>(params: P) =>
+        fx.tree.map((x: T) => random(x.size + x.rank, ...x.shape), params) as P;
+
+      const affine = average ? models.averageVelocityAffine(options) : models.velocityAffine(options);
+      t.same(affine.init(key).matrix.shape, [count, 4, 4], name);
+      t.ok(
+        flat(values(affine, affine.init(key))).every((x) => x === 0),
+        "zero at first",
+      );
+      const a = drawn(affine.init(key));
+      const rows = (of: (i: number) => T) => fx.reshape(fx.concat([0, 1, 2].map(of), 0), z.shape);
+      const row = (i: number) => fx.slice(flatZ, [i, 0], [1, 4]);
+      const offset = (p: { offset: T }, i: number) => fx.reshape(combined(weights(i), p.offset), [1, 4]);
+      const want = rows((i) => fx.add(fx.matmul(row(i), combined(weights(i), a.matrix)), offset(a, i)));
+      close(t, values(affine, a), want, 1e-12, name);
+      holdsDerivatives(t, affine, a, name, undefined, [2, 2]);
+
+      const low = average
+        ? models.averageVelocityLowRank({ ...options, rank: 2 })
+        : models.velocityLowRank({ ...options, rank: 2 });
+      t.ok(
+        flat(values(low, low.init(key))).every((x) => x === 0),
+        "zero at first",
+      );
+      const b = drawn(low.init(key));
+      const ofRank = rows((i) => {
+        const scaled = fx.mul(fx.matmul(row(i), b.right), combined(weights(i), b.diagonal));
+        return fx.add(fx.matmul(scaled, fx.transpose(b.left)), offset(b, i));
+      });
+      close(t, values(low, b), ofRank, 1e-12, `rank 2, ${name}`);
+      holdsDerivatives(t, low, b, `rank 2, ${name}`, undefined, [2, 2]);
+    }
+});
+
+t.test(
+  "an affine field learns the velocity of a Gaussian's flow, and a low rank one starts to learn",
+  async (t) => {
+    // Data N(m, s^2): v(z, t) = (e - x given z) is A(t) (z - (1 - t) m) - m with A = (t - (1 - t) s^2) / variance(t).
+    const [m, s] = [1, 0.8];
+    const gaussian: fx.data.Distribution = {
+      name: "gaussian",
+      dim: 1,
+      sample: (key, n) => fx.add(fx.mul(fx.random.normal(key, [n, 1]), s), m),
+    };
+    const common = {
+      objective: fx.flow.flowMatching(),
+      data: gaussian,
+      optimizer: fx.optim.adam({ learningRate: fx.optim.cosine({ from: 3e-2, steps: 1000 }) }),
+      batchSize: 512,
+    };
+    const model = models.velocityAffine({ dim: 1, degree: 5 });
+    const trainer = new fx.Trainer({ model, ...common });
+    await trainer.fit({ steps: 1000, progress: false });
+    const n = 2000;
+    const time = fx.random.uniform(fx.random.key(3), [n, 1]);
+    const [x, e] = [gaussian.sample(fx.random.key(4), n), fx.random.normal(fx.random.key(5), [n, 1])];
+    const z = fx.add(fx.mul(x, fx.sub(1, time)), fx.mul(e, time));
+    const [zs, ts] = [flat(z), flat(time)];
+    const want = zs.map((z, i) => {
+      const [time, rest] = [ts[i]!, 1 - ts[i]!];
+      const slope = (time - rest * s ** 2) / (rest ** 2 * s ** 2 + time ** 2);
+      return slope * (z - rest * m) - m;
+    });
+    const got = flat(model.apply(trainer.params, z, time));
+    const error = Math.sqrt(want.reduce((sum, w, i) => sum + (w - got[i]!) ** 2, 0) / n);
+    t.ok(error < 0.04, `the root mean square error is ${error}`);
+
+    const low = new fx.Trainer({ model: models.velocityLowRank({ dim: 1, rank: 1 }), ...common });
+    await low.fit({ steps: 200, progress: false });
+    t.ok(low.losses.at(-1)! < 0.7 * low.losses[0]!, `from ${low.losses[0]} to ${low.losses.at(-1)}`);
+  },
+);
+
+t.test("what affine fields cannot take is named", async (t) => {
+  const [z, one] = [fx.zeros([3, 2]), fx.ones([3, 1])];
+  const u = models.averageVelocityAffine({ dim: 2 });
+  const v = models.velocityLowRank({ dim: 2, rank: 1 });
+  const refused: [() => unknown, string, RegExp][] = [
+    [() => models.velocityAffine({} as never), "ValueError", /velocityAffine: dim must be/],
+    [() => models.velocityAffine({ dim: 2, degree: -1 }), "ValueError", /degree must be a whole number >= 0/],
+    [() => models.velocityAffine({ dim: 2, rank: 1 } as never), "ValueError", /unknown option "rank"/],
+    [
+      () => models.averageVelocityLowRank({ dim: 2 } as never),
+      "ValueError",
+      /rank must be a whole number >= 1/,
+    ],
+    [() => u.apply(u.init(key), fx.zeros([3, 3]), one, one), "ShapeError", /z must be \[batch, 2\]/],
+    [() => u.apply(u.init(key), z, fx.ones([3]), one), "ShapeError", /r must be \[3, 1\], got \[3\]/],
+    [() => v.apply(v.init(key), z, one, one), "ValueError", /velocityLowRank: takes no condition/],
+  ];
+  for (const [use, name, message] of refused) t.throws(use, { name, message }, String(message));
+});

@@ -1,3 +1,13 @@
+export {
+  type AffineFieldOptions,
+  type AffineFieldParams,
+  averageVelocityAffine,
+  averageVelocityLowRank,
+  type LowRankFieldOptions,
+  type LowRankFieldParams,
+  velocityAffine,
+  velocityLowRank,
+} from "./affine-fields.js";
 export { type DataPredictionOptions, dataPrediction } from "./data-prediction.js";
 export {
   type AverageVelocityDitOptions,

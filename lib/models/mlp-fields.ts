@@ -1,4 +1,4 @@
-import { ShapeError, ValueError } from "../errors.js";
+import { ValueError } from "../errors.js";
 import {
   type Activation,
   activation,
@@ -14,7 +14,7 @@ import { concat, reshape, sub } from "../ops/index.js";
 import { checkChoice, checkCount, checkFlag, checkOptions } from "../options.js";
 import { split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
-import { show, sizeOf } from "../tensor/shape.js";
+import { sizeOf } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import {
   type ConditionNeeds,
@@ -31,6 +31,7 @@ import {
   type VelocityField,
   type WithVelocityHead,
 } from "./field.js";
+import { checkDim, flatState, timeColumn } from "./inputs.js";
 import { type TimeEmbedding, type TimeFeatures, timeFeatures } from "./time-features.js";
 
 /** The type parameter is the number of classes: with labels the parameters are of another type. */
@@ -138,7 +139,8 @@ export function velocityMlp<Classes extends number = 0>(
     kind: "velocity",
     dim,
     init: init as (key: Tensor) => MlpFieldParams<Classes>,
-    apply: (params, z, t, condition) => apply(params, z, [times.apply(column(where, "t", t, z))], condition),
+    apply: (params, z, t, condition) =>
+      apply(params, z, [times.apply(timeColumn(where, "t", t, z))], condition),
   };
 }
 
@@ -160,8 +162,8 @@ export function averageVelocityMlp<Classes extends number = 0, Head extends bool
   const { dim, times, init, apply, applyTwice } = parts(where, options, 2, headed);
   const pair = timePair(where, options);
   const timesSeen = (z: Tensor, r: Tensor, t: Tensor) => {
-    column(where, "r", r, z);
-    column(where, "t", t, z);
+    timeColumn(where, "r", r, z);
+    timeColumn(where, "t", t, z);
     return [times.apply(t), times.apply(pair === "end-start" ? r : sub(t, r))];
   };
   const field: AverageVelocityField<MlpParams | MlpFieldParts> & { readonly dim: Dim } = {
@@ -212,8 +214,7 @@ interface Parts {
 
 function parts(where: string, options: MlpFieldOptions<number>, timeCount: number, headed = false): Parts {
   const dim = checkDim(where, options.dim);
-  const shape = sampleShape(dim);
-  const features = sizeOf(shape);
+  const features = sizeOf(sampleShape(dim));
   const conditionDim = checkCount(where, "conditionDim", options.conditionDim ?? 0, 0);
   const needs = { ...checkConditionOptions(where, options), features: conditionDim };
   const times = timeFeatures(where, options.timeEmbedding ?? "raw");
@@ -236,9 +237,7 @@ function parts(where: string, options: MlpFieldOptions<number>, timeCount: numbe
     timeColumns: readonly Tensor[],
     condition: Condition | undefined,
   ): Tensor => {
-    if (z.rank !== shape.length + 1 || shape.some((n, i) => z.shape[i + 1] !== n))
-      throw new ShapeError(`${where}: z must be [batch, ${shape.join(", ")}], got ${show(z.shape)}`);
-    const flat = z.rank === 2 ? z : reshape(z, [z.shape[0]!, features]);
+    const flat = flatState(where, z, dim);
     const told = mlpCondition(where, condition, needs, z.shape[0]!);
     const seen = [
       flat,
@@ -305,18 +304,4 @@ function mlpCondition(where: string, condition: Condition | undefined, needs: Co
   if (needed.join() === "features" && condition === undefined)
     throw new ValueError(`${where}: needs a condition of shape [batch, ${needs.features}], got none`);
   return conditionParts(where, condition, needs, n);
-}
-
-function checkDim(where: string, dim: unknown): Dim {
-  if (!Array.isArray(dim)) return checkCount(where, "dim", dim);
-  if (dim.length === 0)
-    throw new ValueError(`${where}: dim must be a number or an array of at least one, got []`);
-  return dim.map((n, i) => checkCount(where, `dim[${i}]`, n));
-}
-
-/** The time, if it is a column beside z. */
-function column(where: string, name: string, time: Tensor, z: Tensor): Tensor {
-  if (time.rank !== 2 || time.shape[0] !== z.shape[0] || time.shape[1] !== 1)
-    throw new ShapeError(`${where}: ${name} must be [${z.shape[0] ?? "batch"}, 1], got ${show(time.shape)}`);
-  return time;
 }
