@@ -285,7 +285,8 @@ t.test("wrong input is named", async (t) => {
   const params = linear.init(fx.random.key(0));
   t.throws(() => nn.linear({ in: 2, out: 3, biass: true } as never), {
     name: "ValueError",
-    message: /linear: unknown option "biass"; known options: in, out, bias, dtype/,
+    message:
+      /linear: unknown option "biass"; known options: in, out, bias, spectralNorm, powerIterations, dtype/,
   });
   t.throws(() => nn.linear({ in: 0, out: 3 }), {
     name: "ValueError",

@@ -2,6 +2,7 @@ import { ValueError } from "../errors.js";
 import {
   type Activation,
   activation,
+  activationLipschitz,
   type EmbeddingParams,
   embedding,
   type LinearParams,
@@ -11,7 +12,7 @@ import {
   mlp,
 } from "../nn/index.js";
 import { concat, reshape, sub } from "../ops/index.js";
-import { checkChoice, checkCount, checkFlag, checkOptions } from "../options.js";
+import { checkChoice, checkCount, checkFlag, checkNumber, checkOptions } from "../options.js";
 import { split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/shape.js";
@@ -65,6 +66,13 @@ export interface MlpFieldOptions<Classes extends number = 0> {
    * guidanceEnd }, [batch, 1] each. Default false.
    */
   readonly guidanceInterval?: boolean;
+  /**
+   * A bound on the Lipschitz constant of the network as a map from its inputs - z, and the features of times and
+   * condition - to its output, in the Euclidean norms: each of the layers + 1 weights has singular values of at most
+   * (lipschitz / slope^layers)^(1 / (layers + 1)), slope being the Lipschitz constant of the activation, a named one.
+   * See spectralNorm of nn.linear. Default: none.
+   */
+  readonly lipschitz?: number;
   /** Dtype of the parameters. Default float32. */
   readonly dtype?: DType;
 }
@@ -114,6 +122,7 @@ const optionNames = [
   "labelDim",
   "guidance",
   "guidanceInterval",
+  "lipschitz",
   "dtype",
 ];
 
@@ -225,10 +234,11 @@ function parts(where: string, options: MlpFieldOptions<number>, timeCount: numbe
   const hidden = checkCount(where, "hidden", options.hidden ?? 128);
   const layers = checkCount(where, "layers", options.layers ?? 4);
   const act = options.activation ?? "gelu";
-  const network = mlp({ in: into, hidden, layers, out: features, activation: act, dtype });
+  const common = { ...layerBound(where, options.lipschitz, act, layers), dtype };
+  const network = mlp({ in: into, hidden, layers, out: features, activation: act, ...common });
   // The network up to its last hidden layer, and what comes after: for two heads on one trunk.
-  const trunk = mlp({ in: into, hidden, layers: layers - 1, out: hidden, activation: act, dtype });
-  const head = linear({ in: hidden, out: features, dtype });
+  const trunk = mlp({ in: into, hidden, layers: layers - 1, out: hidden, activation: act, ...common });
+  const head = linear({ in: hidden, out: features, ...common });
 
   /** What the network sees: [batch, into]. */
   const input = (
@@ -273,6 +283,13 @@ function parts(where: string, options: MlpFieldOptions<number>, timeCount: numbe
       return [u!, v!];
     },
   };
+}
+
+/** The spectral norm of each layer by which the whole network has at most this Lipschitz constant. */
+function layerBound(where: string, lipschitz: number | undefined, act: Activation, layers: number) {
+  if (lipschitz === undefined) return {};
+  const whole = checkNumber(where, "lipschitz", lipschitz, { above: 0 });
+  return { spectralNorm: (whole / activationLipschitz(act) ** layers) ** (1 / (layers + 1)) };
 }
 
 function byName(params: MlpParams | MlpFieldParts): MlpFieldParts {

@@ -31,3 +31,25 @@ export function activation(name: Activation): (x: Tensor) => Tensor {
     `activation: unknown activation ${describe(name)}; use one of ${Object.keys(activations).join(", ")}, or a function`,
   );
 }
+
+/**
+ * The largest absolute derivative of each activation, which is its Lipschitz constant, rounded up: gelu' is largest at
+ * sqrt(2), silu' at about 2.4.
+ */
+const steepest: Record<ActivationName, number> = {
+  gelu: 1.128905,
+  silu: 1.09984,
+  relu: 1,
+  tanh: 1,
+  sigmoid: 0.25,
+  softplus: 1,
+  identity: 1,
+};
+
+/** The Lipschitz constant of a named activation, rounded up. Throws ValueError for any other. */
+export function activationLipschitz(name: Activation): number {
+  if (typeof name === "string" && Object.hasOwn(steepest, name)) return steepest[name];
+  throw new ValueError(
+    `activationLipschitz: needs one of ${Object.keys(steepest).join(", ")}, whose slope is known, got ${describe(name)}`,
+  );
+}

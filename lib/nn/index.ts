@@ -1,4 +1,4 @@
-export { type Activation, type ActivationName, activation } from "./activation.js";
+export { type Activation, type ActivationName, activation, activationLipschitz } from "./activation.js";
 export { type EmbeddingOptions, type EmbeddingParams, embedding } from "./embedding.js";
 export { type FourierFeaturesOptions, fourierFeatures } from "./fourier-features.js";
 export { type LinearOptions, type LinearParams, linear } from "./linear.js";

@@ -9,6 +9,9 @@ import type { Module } from "./module.js";
 interface CommonMlpOptions {
   /** Between the linear layers, not after the last one. Default "gelu". */
   readonly activation?: Activation;
+  /** A bound on the largest singular value of each linear layer's weight, and how it is held: see `linear`. */
+  readonly spectralNorm?: number;
+  readonly powerIterations?: number;
   /** Dtype of the parameters. Default float32. */
   readonly dtype?: DType;
 }
@@ -31,19 +34,37 @@ export type MlpOptions = MlpSizes | MlpWidths;
 /** The parameters of the linear layers, from input to output. */
 export type MlpParams = LinearParams[];
 
+const optionNames = [
+  "sizes",
+  "in",
+  "hidden",
+  "layers",
+  "out",
+  "activation",
+  "spectralNorm",
+  "powerIterations",
+  "dtype",
+];
+
 /**
  * A multilayer perceptron on [..., in], with an activation after every linear layer but the last.
  * Options: `{ sizes }`, or `{ in, hidden, layers, out }` with `layers` hidden layers; `activation` (default "gelu"),
- * `dtype` (default float32). Parameters are initialised as in `linear`.
+ * `spectralNorm` and `powerIterations` (see `linear`), `dtype` (default float32). Parameters are initialised as in
+ * `linear`.
  *
  * Errors: ValueError for unknown options, fewer than two sizes, or a size below 1.
  */
 export function mlp(options: MlpOptions): Module<MlpParams> {
-  checkOptions("mlp", options, ["sizes", "in", "hidden", "layers", "out", "activation", "dtype"]);
+  checkOptions("mlp", options, optionNames);
   const sizes = sizesOf(options);
-  const dtype = options.dtype ?? "float32";
+  const { spectralNorm, powerIterations, dtype = "float32" } = options;
+  const common = {
+    ...(spectralNorm !== undefined && { spectralNorm }),
+    ...(powerIterations !== undefined && { powerIterations }),
+    dtype,
+  };
   const act = activation(options.activation ?? "gelu");
-  const layers = sizes.slice(1).map((out, i) => linear({ in: sizes[i]!, out, dtype }));
+  const layers = sizes.slice(1).map((out, i) => linear({ in: sizes[i]!, out, ...common }));
   return {
     init(key) {
       const keys = split(key, layers.length);
