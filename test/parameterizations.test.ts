@@ -482,3 +482,68 @@ t.test("what affine fields cannot take is named", async (t) => {
   ];
   for (const [use, name, message] of refused) t.throws(use, { name, message }, String(message));
 });
+
+// ---- Monotone fields.
+
+onEach("each component of a monotone field goes one way with t, whatever the parameters", (t) => {
+  for (const direction of ["increasing", "decreasing", undefined] as const)
+    for (const scale of [1, 8]) {
+      const u = models.averageVelocityMonotone({
+        dim: [2, 2],
+        units: 3,
+        ...(direction === undefined ? {} : { direction }),
+        ...small,
+      });
+      const params = fx.tree.map((x: T) => fx.mul(x, scale), u.init(key));
+      const n = 40;
+      const z = fx.mul(random(0, n, 2, 2), 3);
+      const [r, time] = [0, 1].map((i) => fx.random.uniform(fx.random.key(i), [n, 1], f64)) as [T, T];
+      const [, slope] = fx.jvp((time: T) => u.apply(params, z, r, time), [time], [fx.ones([n, 1], f64)]);
+      const signs = flat(slope).map((x) => (direction === "decreasing" ? -x : x));
+      const name = `${direction}, ${scale}`;
+      t.ok(
+        signs.every((x) => x >= 0),
+        name,
+      );
+      t.ok(
+        signs.some((x) => x > 1e-3),
+        `${name}: and it does move`,
+      );
+      holdsDerivatives(t, u, params, name, undefined, [2, 2]);
+    }
+});
+
+onEach("a monotone field is a base and steps in t, from one perceptron", (t) => {
+  const u = models.averageVelocityMonotone({ dim: 2, units: 3, direction: "decreasing", ...small });
+  const params = u.init(key);
+  t.same(params.mlp.at(-1)!.weight.shape, [6, 2 + 6 + 3]);
+  const [z, r, time] = [random(0, 3, 2), column(0.1, 0.3, 0.6), column(0.5, 0.9, 0.6)];
+  const net = nn.mlp({ sizes: [3, 6, 6, 11], dtype: "float64" });
+  const y = net.apply(params.mlp, fx.concat([z, r], 1)).toArray() as number[][];
+  const softplus = (x: number) => Math.log1p(Math.exp(x));
+  const slopes = flat(params.slopes);
+  const want = y.flatMap((row, k) =>
+    [0, 1].map((i) =>
+      slopes.reduce((sum, a, j) => {
+        const step = Math.tanh(softplus(a) * flat(time)[k]! + row[8 + j]!);
+        return sum - (softplus(row[2 + 3 * i + j]!) * step) / 3;
+      }, row[i]!),
+    ),
+  );
+  closeNumbers(t, flat(u.apply(params, z, r, time)), want);
+});
+
+t.test("what a monotone field cannot take is named", async (t) => {
+  const make = models.averageVelocityMonotone;
+  const u = make({ dim: 2 });
+  const [z, one] = [fx.zeros([3, 2]), fx.ones([3, 1])];
+  const refused: [() => unknown, string, RegExp][] = [
+    [() => make({ dim: 0 }), "ValueError", /dim must be a whole number >= 1, got 0/],
+    [() => make({ dim: 2, units: 0 }), "ValueError", /units must be a whole number >= 1, got 0/],
+    [() => make({ dim: 2, direction: "up" as never }), "ValueError", /direction must be one of "increasing"/],
+    [() => make({ dim: 2, unit: 3 } as never), "ValueError", /unknown option "unit"/],
+    [() => u.apply(u.init(key), z, one, fx.ones([3])), "ShapeError", /t must be \[3, 1\], got \[3\]/],
+    [() => u.apply(u.init(key), z, one, one, one), "ValueError", /takes no condition/],
+  ];
+  for (const [use, name, message] of refused) t.throws(use, { name, message }, String(message));
+});

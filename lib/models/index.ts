@@ -35,4 +35,9 @@ export {
   type MlpFieldParts,
   velocityMlp,
 } from "./mlp-fields.js";
+export {
+  averageVelocityMonotone,
+  type MonotoneFieldOptions,
+  type MonotoneFieldParams,
+} from "./monotone-field.js";
 export type { TimeEmbedding } from "./time-features.js";
