@@ -547,3 +547,143 @@ t.test("what a monotone field cannot take is named", async (t) => {
   ];
   for (const [use, name, message] of refused) t.throws(use, { name, message }, String(message));
 });
+
+// ---- Beginning from flow matching.
+
+onEach("an average velocity that begins from a velocity is that velocity for all r", (t) => {
+  const n = 4;
+  const [z, r, time] = [random(0, n, 2), column(0, 0.1, 0.5, 0.7), column(1, 0.9, 0.6, 0.7)];
+  const told = {
+    label: fx.tensor([0, 2, 1, 0], int32),
+    features: random(1, n, 3),
+    guidance: column(1, 2, 3, 4),
+  };
+  const conditions = { conditionDim: 3, classes: 2, guidance: true } as const;
+  for (const timeEmbedding of ["raw", "fourier", "sinusoidal"] as const)
+    for (const timePair of ["end-start", "end-length"] as const)
+      for (const own of [{}, conditions, { lipschitz: 1, activation: "silu" } as const])
+        for (const velocityHead of [false, true]) {
+          const options = { dim: 2, timeEmbedding, ...own, ...small } as const;
+          const name = `${timeEmbedding}, ${timePair}, ${Object.keys(own)}, head ${velocityHead}`;
+          const condition = "classes" in own ? told : undefined;
+          const velocity = models.velocityMlp<number>(options);
+          const vParams = velocity.init(fx.random.key(3));
+          const average = models.averageVelocityMlp<number, boolean>({ ...options, timePair, velocityHead });
+          const params = models.averageParamsFromVelocity<number, boolean>(
+            { ...options, timePair, velocityHead },
+            vParams,
+          );
+          const shapes = (tree: object) => fx.tree.leaves(tree).map((x) => [...x.shape]);
+          t.same(shapes(params), shapes(average.init(key)), name);
+          const want = velocity.apply(vParams, z, time, condition);
+          close(t, average.apply(params, z, r, time, condition), want, 1e-12, name);
+          if (!velocityHead) continue;
+          const both = average.applyWithVelocity!(params, z, r, time, condition);
+          close(t, both.v, want, 1e-12, `${name}: v`);
+        }
+});
+
+t.test("parameters of another velocity field are refused", async (t) => {
+  const options = { dim: 2, hidden: 6, layers: 2 } as const;
+  const from =
+    (params: unknown, more: object = {}) =>
+    () =>
+      models.averageParamsFromVelocity({ ...options, ...more }, params as fx.nn.MlpParams);
+  const draw = (more: object = {}) => models.velocityMlp({ ...options, ...more }).init(key);
+  t.doesNotThrow(from(draw()));
+  const refused: [() => unknown, string, RegExp][] = [
+    [from(draw({ dim: 3 })), "ShapeError", /params\/0\/weight is float32\[4, 6\]; .* need float32\[3, 6\]/],
+    [from(draw({ hidden: 7 })), "ShapeError", /params\/0\/weight is float32\[3, 7\]/],
+    [from(draw({ layers: 3 })), "ValueError", /params must be an array of 3, got an array of 4/],
+    [from(draw({ dtype: "float64" })), "DTypeError", /is float64\[3, 6\]; these options need float32/],
+    [from(draw({ timeEmbedding: "fourier" })), "ShapeError", /params\/0\/weight is float32\[9, 6\]/],
+    [
+      from(draw(), { classes: 2 }),
+      "ValueError",
+      /params must be an object \{ mlp, labels \}, got an array of 3/,
+    ],
+    [
+      from(draw({ classes: 2 })),
+      "ValueError",
+      /params must be an array of 3, got an object \{ mlp, labels \}/,
+    ],
+    [from(undefined), "ValueError", /got undefined/],
+    [from([{}, {}, {}]), "ValueError", /params\/0 must be an object \{ weight, bias \}, got an object/],
+    [from(draw().map((layer) => ({ ...layer, bias: 0 }))), "ValueError", /params\/0\/bias must be a Tensor/],
+    [from(draw(), { timePair: "both" }), "ValueError", /timePair must be one of/],
+  ];
+  for (const [use, name, message] of refused) t.throws(use, { name, message }, String(message));
+});
+
+const twoMoons = fx.data.twoMoons();
+const adam = () => fx.optim.adam({ learningRate: 1e-3 });
+
+t.test("a mean-flow training begins exactly at the parameters that it is given, and trains", async (t) => {
+  const options = { dim: 2, hidden: 32, layers: 2, timeEmbedding: "fourier" } as const;
+  const common = { data: twoMoons, optimizer: adam(), batchSize: 128 };
+  const first = new fx.Trainer({
+    model: models.velocityMlp(options),
+    objective: fx.flow.flowMatching(),
+    ...common,
+  });
+  await first.fit({ steps: 300, progress: false });
+  const params = models.averageParamsFromVelocity(options, first.params);
+  const make = (more: object) =>
+    new fx.Trainer({
+      model: models.averageVelocityMlp(options),
+      objective: fx.flow.meanFlow({ equalTimeFraction: 0.5 }),
+      ...common,
+      ema: 0.9,
+      ...more,
+    });
+  const warm = make({ params });
+  const values = (tree: object) => fx.tree.leaves(tree).map(flat);
+  t.same(values(warm.params), values(params));
+  t.same(values(warm.emaParams!), values(params), "and so does the average");
+  // Where r = t the loss of mean flow is flow matching's: the first one of the warm training is as low already.
+  const equal = { objective: fx.flow.meanFlow({ equalTimeFraction: 1 }) };
+  const [cold, start] = [make(equal), make({ ...equal, params })];
+  for (const trainer of [cold, start]) await trainer.fit({ steps: 1, progress: false });
+  t.ok(start.losses[0]! < 0.9 * cold.losses[0]!, `${start.losses[0]} is below ${cold.losses[0]}`);
+  await warm.fit({ steps: 20, progress: false });
+  t.equal(warm.step, 20);
+  t.notSame(values(warm.params), values(params));
+  t.same(
+    values(params),
+    values(models.averageParamsFromVelocity(options, first.params)),
+    "ours are as they were",
+  );
+});
+
+t.test("a trainer given the parameters that it would draw is the same training", async (t) => {
+  const model = models.averageVelocityMlp({ dim: 2, hidden: 8, layers: 1 });
+  const common = { model, objective: fx.flow.meanFlow(), data: twoMoons, optimizer: adam(), batchSize: 16 };
+  const drawn = new fx.Trainer(common);
+  const given = new fx.Trainer({ ...common, params: drawn.params });
+  for (const trainer of [drawn, given]) await trainer.fit({ steps: 5, progress: false });
+  t.same(given.losses, drawn.losses);
+});
+
+t.test("initial parameters that do not fit the model are named", async (t) => {
+  const model = models.velocityMlp({ dim: 2, hidden: 4, layers: 1 });
+  const own = model.init(key);
+  const start = (params: unknown) => () =>
+    new fx.Trainer({
+      model,
+      objective: fx.flow.flowMatching(),
+      data: twoMoons,
+      optimizer: adam(),
+      batchSize: 4,
+      params: params as fx.nn.MlpParams,
+    });
+  const wide = models.velocityMlp({ dim: 2, hidden: 5, layers: 1 }).init(key);
+  const double = models.velocityMlp({ dim: 2, hidden: 4, layers: 1, dtype: "float64" }).init(key);
+  const refused: [() => unknown, string, RegExp][] = [
+    [start(own.slice(0, 1)), "ValueError", /Trainer: params\/1\/bias is missing; the model has float32\[2\]/],
+    [start([...own, own[0]]), "ValueError", /the model has no parameter params\/2\/bias/],
+    [start(wide), "ShapeError", /params\/0\/bias is float32\[5\]; the model has float32\[4\]/],
+    [start(double), "DTypeError", /params\/0\/bias is float64\[4\]; the model has float32\[4\]/],
+    [start(3), "ValueError", /params\/0\/bias is missing/],
+  ];
+  for (const [use, name, message] of refused) t.throws(use, { name, message }, String(message));
+});

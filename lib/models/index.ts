@@ -41,3 +41,4 @@ export {
   type MonotoneFieldParams,
 } from "./monotone-field.js";
 export type { TimeEmbedding } from "./time-features.js";
+export { averageParamsFromVelocity } from "./warm-start.js";

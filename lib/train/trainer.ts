@@ -25,6 +25,7 @@ import { type Description, decodeCheckpoint, encodeCheckpoint, type TrainingStat
 import { checkFitOptions, type FitOptions, type FitResult } from "./fit-options.js";
 import { largestMagnitude } from "./guard.js";
 import { History } from "./history.js";
+import { initialParams } from "./initial-params.js";
 import { Pace } from "./pace.js";
 import { type Progress, startProgress } from "./progress.js";
 
@@ -57,6 +58,11 @@ export interface TrainerOptions<Model extends AnyField> {
   readonly batchSize: number;
   /** Decides parameters, batches, noise and times. A whole number >= 0, default 0. */
   readonly seed?: number;
+  /**
+   * The parameters to begin with, of the structure, shapes and dtypes that the model draws, such as those of another
+   * training. Default: drawn by the model.
+   */
+  readonly params?: ParamsOf<Model>;
   /** Keeps a moving average of the parameters: its decay, such as 0.999, or an optim.ema. Default: none. */
   readonly ema?: number | Ema;
   /** Where the steps run. Default: the backend in use when the first step is compiled. */
@@ -84,6 +90,7 @@ const optionNames = [
   "optimizer",
   "batchSize",
   "seed",
+  "params",
   "ema",
   "backend",
 ];
@@ -137,7 +144,8 @@ export class Trainer<Model extends AnyField> {
     this.#ema = typeof options.ema === "number" ? ema(options.ema) : options.ema;
     this.#backend = options.backend;
     if (this.#backend !== undefined) backendOf(this.#backend);
-    const params = this.#model.init(foldIn(randomKey(this.#seed), streams.parameters)) as ParamsOf<Model>;
+    const drawn = this.#model.init(foldIn(randomKey(this.#seed), streams.parameters)) as ParamsOf<Model>;
+    const params = options.params === undefined ? drawn : initialParams("Trainer", drawn, options.params);
     floatDType(params);
     this.#state = {
       params,
