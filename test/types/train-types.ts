@@ -64,3 +64,24 @@ export const label: fx.Tensor = fx.data.glyphs().sampleLabelled(rows, 3, { label
 export const noClasses = fx.data.fromTensor(rows).classes;
 // @ts-expect-error a shape that is none
 fx.data.shapes({ classes: ["blob"] });
+
+/** A training may begin with parameters of the model's own type. */
+const begin = { dim: 2, velocityHead: true } as const;
+export const warm = new fx.Trainer({
+  model: fx.models.averageVelocityMlp(begin),
+  objective: fx.flow.improvedMeanFlow(),
+  ...rest,
+  params: fx.models.averageParamsFromVelocity(begin, velocity.init(rows)),
+});
+export const wrong = new fx.Trainer({
+  model: fx.models.averageVelocityMlp(begin),
+  objective: fx.flow.improvedMeanFlow(),
+  ...rest,
+  // @ts-expect-error a velocity's parameters lack the head
+  params: velocity.init(rows),
+});
+/** Prediction of data keeps the kind of a field, its parameters' type and its head. */
+const predicting = fx.models.dataPrediction(fx.models.averageVelocityMlp(begin));
+predicting.applyWithVelocity(predicting.init(rows), rows, rows, rows).u.item();
+// @ts-expect-error a velocity has no head
+fx.models.dataPrediction(velocity).applyWithVelocity;
