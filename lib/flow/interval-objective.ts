@@ -46,22 +46,28 @@ export interface IntervalSettings {
   readonly weighting: Weighting | undefined;
 }
 
-/** Checks the options of an objective, of which `own` are the names that it has besides those of all. */
+/**
+ * Checks the options of an objective, of which `own` are the names that it has besides those of all. `defaultFraction` is
+ * the default of equalTimeFraction; null: the objective has no such option, and no rows with r = t.
+ */
 export function checkIntervalOptions(
   where: string,
   options: IntervalOptions,
   own: readonly string[],
-  defaultFraction = 0,
+  defaultFraction: number | null = 0,
 ): IntervalSettings {
-  checkOptions(where, options, ["orientation", "times", "equalTimeFraction", "weighting", ...own]);
+  const fraction = defaultFraction === null ? [] : ["equalTimeFraction"];
+  checkOptions(where, options, ["orientation", "times", ...fraction, "weighting", ...own]);
   return {
     where,
     orientation: checkOrientation(where, options.orientation ?? "data-to-noise"),
     times: checkTimes(where, options.times ?? uniformTimes()),
-    equalTimeFraction: checkNumber(where, "equalTimeFraction", options.equalTimeFraction ?? defaultFraction, {
-      min: 0,
-      max: 1,
-    }),
+    equalTimeFraction: checkNumber(
+      where,
+      "equalTimeFraction",
+      options.equalTimeFraction ?? defaultFraction ?? 0,
+      { min: 0, max: 1 },
+    ),
     weighting: checkWeighting(where, options.weighting),
   };
 }
@@ -74,6 +80,12 @@ export interface Evaluation<P> {
   readonly orientation: Orientation;
 }
 
+/** Intervals of time, each [n, 1], r <= t. */
+export interface Intervals {
+  readonly r: Tensor;
+  readonly t: Tensor;
+}
+
 /** What makes an objective over intervals: the errors of its samples, and what else it draws. */
 export interface IntervalRule<Points extends IntervalPoints> {
   readonly name: string;
@@ -81,8 +93,12 @@ export interface IntervalRule<Points extends IntervalPoints> {
   errors<P>(evaluation: Evaluation<P>, points: Points): Tensor;
   /** [n]: the same where r = t. Default: |u(z, t, t) - v|^2. */
   pointErrors?<P>(evaluation: Evaluation<P>, points: Points): Tensor;
-  /** What the loss needs besides r and t, each [n, ...] or a scalar. */
-  draw?(key: Tensor, n: number, sampling: SampleTimesOptions): Omit<Points, keyof IntervalPoints>;
+  /** Checks what the points hold besides what those of all objectives do, and what they must be besides. */
+  check?(where: string, points: Points): void;
+  /** Draws n intervals with r < t from two independent keys. Default: two times, sorted. */
+  intervals?(keys: readonly [Tensor, Tensor], n: number, dtype: DType): Intervals;
+  /** What the loss needs besides these intervals, each [n, ...] or a scalar. */
+  draw?(key: Tensor, intervals: Intervals, sampling: SampleTimesOptions): Omit<Points, keyof IntervalPoints>;
 }
 
 /**
@@ -97,6 +113,7 @@ export function intervalObjective<Points extends IntervalPoints>(
   const lossAndRaw: AverageVelocityObjective<Points>["lossAndRaw"] = (field, params, points) => {
     checkField(where, field, ["average-velocity"]);
     checkIntervalPoints(where, points, field.dim);
+    rule.check?.(where, points);
     const n = points.data.shape[0]!;
     const equal = points.equalCount ?? 0;
     const evaluation = { where, field, params, orientation };
@@ -111,8 +128,8 @@ export function intervalObjective<Points extends IntervalPoints>(
     orientation,
     sampleTimes(key, n, sampling = {}) {
       const dtype = timesDType(where, sampling);
-      const intervals = drawIntervals(key, checkCount(where, "n", n), dtype, settings);
-      const more = rule.draw?.(foldIn(key, 1), n, sampling);
+      const intervals = drawIntervals(key, checkCount(where, "n", n), dtype, settings, rule.intervals);
+      const more = rule.draw?.(foldIn(key, 1), intervals, sampling);
       return { ...intervals, ...more } as Draws<Points> & { equalCount: number };
     },
     lossAndRaw,
@@ -126,19 +143,19 @@ function drawIntervals(
   n: number,
   dtype: DType,
   { times, equalTimeFraction }: IntervalSettings,
-): { r: Tensor; t: Tensor; equalCount: number } {
+  intervals: IntervalRule<IntervalPoints>["intervals"] = (keys, count) => {
+    const [a, b] = keys.map((k) => times.sample(k, count, dtype)) as [Tensor, Tensor];
+    return { r: minimum(a, b), t: maximum(a, b) };
+  },
+): Intervals & { equalCount: number } {
   const equal = Math.round(equalTimeFraction * n);
-  const [first, second, point] = split(key, 3);
-  const parts: { r: Tensor; t: Tensor }[] = [];
+  const [first, second, point] = split(key, 3) as [Tensor, Tensor, Tensor];
+  const parts: Intervals[] = [];
   if (equal > 0) {
-    const t = times.sample(point!, equal, dtype);
+    const t = times.sample(point, equal, dtype);
     parts.push({ r: t, t });
   }
-  if (equal < n) {
-    const a = times.sample(first!, n - equal, dtype);
-    const b = times.sample(second!, n - equal, dtype);
-    parts.push({ r: minimum(a, b), t: maximum(a, b) });
-  }
+  if (equal < n) parts.push(intervals([first, second], n - equal, dtype));
   const join = (list: Tensor[]) => (list.length === 1 ? list[0]! : concat(list, 0));
   return { r: join(parts.map((p) => p.r)), t: join(parts.map((p) => p.t)), equalCount: equal };
 }

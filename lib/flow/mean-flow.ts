@@ -1,16 +1,16 @@
-import { add, mul, stopGradient } from "../ops/index.js";
+import { jvp } from "../autodiff/index.js";
+import { add, mul, ones, stopGradient, sub } from "../ops/index.js";
 import { checkNumber } from "../options.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { identitySides } from "./identity.js";
+import { anchoredInterval } from "./anchored-interval.js";
 import {
   checkIntervalOptions,
   type Evaluation,
-  evaluate,
   type IntervalOptions,
   intervalObjective,
 } from "./interval-objective.js";
 import { type AverageVelocityObjective, type IntervalPoints, squaredErrors } from "./objective.js";
-import { endsOf, pathAt } from "./orientation.js";
+import { columnOf } from "./orientation.js";
 
 export interface MeanFlowOptions extends IntervalOptions {
   /** Share of the samples with r = t, see IntervalOptions. Default 0; the mean flow paper uses 0.75. */
@@ -72,19 +72,20 @@ function objective(
 /** |u - sg(target)|^2 with the target of the mean-flow identity, from one JVP whose primal is u itself. */
 function intervalErrors<P>(
   evaluation: Evaluation<P>,
-  { data, noise, r, t, condition }: IntervalPoints,
+  points: IntervalPoints,
   conditionalWeight: number,
 ): Tensor {
-  const { orientation } = evaluation;
-  const { anchor } = endsOf(orientation, r, t);
-  const { z, v } = pathAt(orientation, data, noise, anchor);
-  const u = (at: Tensor, from: Tensor, to: Tensor) => evaluate(evaluation, at, from, to, condition);
-
+  const { from, to, z, v, u } = anchoredInterval(evaluation, points);
   let tangent = v;
   if (conditionalWeight < 1) {
-    const own = stopGradient(u(z, anchor, anchor));
+    const own = stopGradient(u(z, from, from));
     tangent = conditionalWeight === 0 ? own : add(mul(v, conditionalWeight), mul(own, 1 - conditionalWeight));
   }
-  const { prediction, target } = identitySides(orientation, u, { z, r, t }, { velocity: v, tangent });
-  return squaredErrors(prediction, target);
+  // The other end of the interval is closed over: its tangent is zero.
+  const [prediction, derivative] = jvp(
+    (at: Tensor, moving: Tensor) => u(at, moving, to),
+    [z, from],
+    [tangent, ones(from.shape, { dtype: from.dtype })],
+  );
+  return squaredErrors(prediction, add(v, mul(columnOf(sub(to, from), v.rank), derivative)));
 }

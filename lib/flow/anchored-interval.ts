@@ -1,0 +1,47 @@
+import { add, equal, mul, sub, where } from "../ops/index.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { type Evaluation, evaluate } from "./interval-objective.js";
+import type { IntervalPoints } from "./objective.js";
+import { columnOf, pathAt } from "./orientation.js";
+
+/**
+ * An interval as an average velocity sees it, which leads from the end where it is anchored to the other one:
+ * z_to = z_from + (to - from) u(z_from, r, t). Data-to-noise, from = t and to = r; noise-to-data, from = r and to = t.
+ * In these terms an equation has the same form in both orientations.
+ */
+export interface AnchoredInterval {
+  /** [n, 1]. */
+  readonly from: Tensor;
+  /** [n, 1]. */
+  readonly to: Tensor;
+  /** The point of the path at `from`. */
+  readonly z: Tensor;
+  /** The conditional velocity. */
+  readonly v: Tensor;
+  /** The average velocity over the interval between two times, at the state at the first of them. */
+  u(at: Tensor, from: Tensor, to: Tensor): Tensor;
+  /** at + (to - from) velocity. */
+  move(at: Tensor, from: Tensor, to: Tensor, velocity: Tensor): Tensor;
+  /** The target where r < t, and v where r = t, where an average velocity is the velocity. */
+  vAtPoints(target: Tensor): Tensor;
+}
+
+export function anchoredInterval<P>(
+  evaluation: Evaluation<P>,
+  { data, noise, r, t, condition }: IntervalPoints,
+): AnchoredInterval {
+  const { orientation } = evaluation;
+  const later = orientation === "data-to-noise";
+  const [from, to] = later ? [t, r] : [r, t];
+  const { z, v } = pathAt(orientation, data, noise, from);
+  return {
+    from,
+    to,
+    z,
+    v,
+    u: (at, a, b) =>
+      later ? evaluate(evaluation, at, b, a, condition) : evaluate(evaluation, at, a, b, condition),
+    move: (at, a, b, velocity) => add(at, mul(columnOf(sub(b, a), at.rank), velocity)),
+    vAtPoints: (target) => where(columnOf(equal(r, t), v.rank), v, target),
+  };
+}
