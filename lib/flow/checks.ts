@@ -1,6 +1,6 @@
 import { DTypeError, ShapeError, ValueError } from "../errors.js";
 import { type Dim, type FieldKind, sampleShape } from "../models/field.js";
-import { describe } from "../options.js";
+import { checkNumber, describe, type NumberLimits } from "../options.js";
 import { isFloat } from "../tensor/dtype.js";
 import { type Shape, sameShape, show } from "../tensor/shape.js";
 import { Tensor } from "../tensor/tensor.js";
@@ -93,6 +93,20 @@ export function checkOrder(where: string, r: Tensor, t: Tensor): void {
     throw new ValueError(
       `${where}: r must not be above t, got r = ${r.toTypedArray()[row]} and t = ${end[row]} in row ${row}`,
     );
+}
+
+/** Throws unless x is a scalar of the data's dtype, within the limits. */
+export function checkScalar(
+  where: string,
+  name: string,
+  x: unknown,
+  data: Tensor,
+  limits: NumberLimits,
+): void {
+  checkFloatTensor(where, name, x);
+  if (x.rank !== 0) throw new ShapeError(`${where}: ${name} must be a scalar, got ${show(x.shape)}`);
+  checkSameDType(where, name, x, data, "data");
+  if (!x.isSymbolic) checkNumber(where, name, x.item(), limits);
 }
 
 function checkSameDType(where: string, name: string, x: Tensor, like: Tensor, likeName: string): void {

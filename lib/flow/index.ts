@@ -1,4 +1,13 @@
 export {
+  type AlphaFlowOptions,
+  type AlphaFlowPoints,
+  type AlphaSchedule,
+  alphaFlow,
+  type SigmoidAlphaOptions,
+  sigmoidAlpha,
+} from "./alpha-flow.js";
+export { type ConsistencyOptions, type ConsistencyPoints, consistency } from "./consistency.js";
+export {
   type ExactAverageVelocityField,
   type ExactVelocityField,
   type MixtureAverageVelocityOptions,
@@ -9,6 +18,10 @@ export {
 } from "./exact-mixture.js";
 export { type FlowMatchingOptions, flowMatching } from "./flow-matching.js";
 export type { IntervalOptions } from "./interval-objective.js";
+export {
+  type LagrangianSelfDistillationOptions,
+  lagrangianSelfDistillation,
+} from "./lagrangian-self-distillation.js";
 export { improvedMeanFlow, type MeanFlowOptions, meanFlow } from "./mean-flow.js";
 export type {
   AverageVelocityObjective,
@@ -41,5 +54,7 @@ export {
   type StepControl,
   type Tableau,
 } from "./samplers/index.js";
+export { type ShortcutOptions, shortcut } from "./shortcut.js";
+export { type SplitMeanFlowOptions, type SplitMeanFlowPoints, splitMeanFlow } from "./split-mean-flow.js";
 export { type LogitNormalOptions, logitNormalTimes, type TimeDistribution, uniformTimes } from "./times.js";
 export { type AdaptiveWeightingOptions, adaptiveWeighting, type Weighting } from "./weighting.js";

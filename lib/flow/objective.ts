@@ -91,8 +91,12 @@ export type Objective = VelocityObjective | AverageVelocityObjective<any>;
 
 /** The squared error of each sample, summed over its dimensions: [n]. No gradient flows through the target. */
 export function squaredErrors(prediction: Tensor, target: Tensor): Tensor {
-  const squares = square(sub(prediction, stopGradient(target)));
-  return sum(squares, squares.shape.map((_, i) => i).slice(1));
+  return squaredNorms(sub(prediction, stopGradient(target)));
+}
+
+/** The sum of the squares of each sample's dimensions: [n]. */
+export function squaredNorms(x: Tensor): Tensor {
+  return sum(square(x), x.shape.map((_, i) => i).slice(1));
 }
 
 /**

@@ -31,6 +31,24 @@ flow.meanFlow({ orientation: "forwards" });
 // @ts-expect-error flow matching has no intervals
 flow.flowMatching({ equalTimeFraction: 0.5 });
 
+// Objectives that draw more than times need it in their points.
+const interval = { ...points, ...flow.alphaFlow().sampleTimes(fx.random.key(0), 4) };
+flow.alphaFlow({ alpha: flow.sigmoidAlpha({ from: 10, to: 20 }) }).loss(u, uParams, interval);
+flow.splitMeanFlow().loss(u, uParams, { ...points, s: t });
+flow.consistency({ tangentNormalization: false }).loss(u, uParams, { ...points, rho: t });
+flow.shortcut({ levels: 3 }).loss(u, uParams, points);
+flow.lagrangianSelfDistillation({ stopTarget: false }).loss(u, uParams, points);
+// @ts-expect-error alpha flow needs alpha
+flow.alphaFlow().loss(u, uParams, points);
+// @ts-expect-error split mean flow needs s
+flow.splitMeanFlow().loss(u, uParams, points);
+// @ts-expect-error consistency needs rho
+flow.consistency().loss(u, uParams, points);
+// @ts-expect-error every interval of consistency ends at the data
+flow.consistency({ equalTimeFraction: 0.5 });
+// @ts-expect-error shortcut needs an average velocity
+flow.shortcut().loss(v, vParams, points);
+
 // Samplers, and what sample gives with and without a trajectory.
 const drawn: fx.Tensor = flow.sample(v, vParams, data, flow.euler({ steps: 2 }));
 const path: fx.Tensor = flow.sample(u, uParams, data, flow.oneStep(), { trajectory: true }).trajectory;
