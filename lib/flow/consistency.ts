@@ -11,9 +11,15 @@ import {
   type IntervalOptions,
   intervalObjective,
 } from "./interval-objective.js";
-import { type AverageVelocityObjective, type IntervalPoints, squaredErrors } from "./objective.js";
+import { intervalsOf } from "./intervals.js";
+import {
+  type AverageVelocityObjective,
+  checkTimes,
+  type IntervalPoints,
+  squaredErrors,
+} from "./objective.js";
 import { columnOf, type Orientation } from "./orientation.js";
-import type { TimeDistribution } from "./times.js";
+import { type TimeDistribution, uniformTimes } from "./times.js";
 
 export interface ConsistencyOptions extends Omit<IntervalOptions, "equalTimeFraction"> {
   /** Distribution of the one time that is drawn: t data-to-noise, r noise-to-data. Default uniform in [0, 1). */
@@ -59,26 +65,30 @@ export interface ConsistencyPoints extends IntervalPoints {
  */
 export function consistency(options: ConsistencyOptions = {}): AverageVelocityObjective<ConsistencyPoints> {
   const where = "consistency";
-  const settings = checkIntervalOptions(where, options, ["tangentNormalization", "tangentWarmup"], null);
-  const { orientation, times } = settings;
+  const checked = checkIntervalOptions(where, options, ["tangentNormalization", "tangentWarmup"], null);
+  const { orientation } = checked;
+  const time = checkTimes(where, options.times ?? uniformTimes());
   const c = checkNormalization(where, options.tangentNormalization ?? 0.1);
   const warmup = checkCount(where, "tangentWarmup", options.tangentWarmup ?? 0, 0);
   const errorsOf = <P>(evaluation: Evaluation<P>, points: ConsistencyPoints) => errors(evaluation, points, c);
-  return intervalObjective<ConsistencyPoints>(settings, {
-    name: "consistency",
-    errors: errorsOf,
-    pointErrors: errorsOf,
-    check: (_, points) => checkPoints(where, points, orientation),
-    intervals([key], n, dtype) {
-      const time = times.sample(key, n, dtype);
-      return orientation === "data-to-noise"
-        ? { r: zeros([n, 1], { dtype }), t: time }
-        : { r: time, t: ones([n, 1], { dtype }) };
-    },
-    draw: (_, { r: { dtype } }, { step = zeros([], { dtype: "int32" }) }) => ({
-      rho: warmup === 0 ? full([], 1, { dtype }) : minimum(div(cast(step, dtype), warmup), 1),
-    }),
+  const times = intervalsOf("to the data", time, ([key], n, dtype) => {
+    const from = time.sample(key, n, dtype);
+    return orientation === "data-to-noise"
+      ? { r: zeros([n, 1], { dtype }), t: from }
+      : { r: from, t: ones([n, 1], { dtype }) };
   });
+  return intervalObjective<ConsistencyPoints>(
+    { ...checked, times },
+    {
+      name: "consistency",
+      errors: errorsOf,
+      pointErrors: errorsOf,
+      check: (_, points) => checkPoints(where, points, orientation),
+      draw: (_, { r: { dtype } }, { step = zeros([], { dtype: "int32" }) }) => ({
+        rho: warmup === 0 ? full([], 1, { dtype }) : minimum(div(cast(step, dtype), warmup), 1),
+      }),
+    },
+  );
 }
 
 function errors<P>(evaluation: Evaluation<P>, points: ConsistencyPoints, c: number | false): Tensor {

@@ -19,9 +19,16 @@ export {
 export { type FlowMatchingOptions, flowMatching } from "./flow-matching.js";
 export type { IntervalOptions } from "./interval-objective.js";
 export {
+  type IntervalDistribution,
+  type IntervalRequest,
+  type IntervalTimesOptions,
+  intervalTimes,
+} from "./intervals.js";
+export {
   type LagrangianSelfDistillationOptions,
   lagrangianSelfDistillation,
 } from "./lagrangian-self-distillation.js";
+
 export { improvedMeanFlow, type MeanFlowOptions, meanFlow } from "./mean-flow.js";
 export type {
   AverageVelocityObjective,

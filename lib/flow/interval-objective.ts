@@ -1,17 +1,17 @@
 import type { AverageVelocityField } from "../models/index.js";
-import { concat, maximum, minimum, slice } from "../ops/index.js";
+import { add, mul, slice } from "../ops/index.js";
 import { checkCount, checkNumber, checkOptions } from "../options.js";
-import { foldIn, split } from "../random/index.js";
-import type { DType } from "../tensor/dtype.js";
+import { foldIn } from "../random/index.js";
 import { Tensor } from "../tensor/tensor.js";
 import { map } from "../tensor/tree.js";
 import { checkField, checkIntervalPoints, checkOutput } from "./checks.js";
+import { checkIntervals, type IntervalDistribution } from "./intervals.js";
 import {
   type AverageVelocityObjective,
-  checkTimes,
   checkWeighting,
   type Draws,
   type IntervalPoints,
+  type LossAndRaw,
   reduceErrors,
   type SampleTimesOptions,
   squaredErrors,
@@ -25,12 +25,15 @@ import type { Weighting } from "./weighting.js";
 export interface IntervalOptions {
   /** Default "data-to-noise". */
   readonly orientation?: Orientation;
-  /** Distribution of the two times of an interval, which are then sorted. Default uniform in [0, 1). */
-  readonly times?: TimeDistribution;
+  /**
+   * Distribution of the two times of an interval, which are then sorted; or of intervals, see `intervalTimes`. Default
+   * uniform in [0, 1).
+   */
+  readonly times?: TimeDistribution | IntervalDistribution;
   /**
    * Share of the samples whose interval is a point, r = t; they need no derivative and teach the velocity itself.
    * round(share * n) rows of a batch of n, always the first ones (data and noise are drawn independently of the row,
-   * so nothing is lost by that), with t drawn directly from `times`.
+   * so nothing is lost by that), with t drawn directly from `times` (or as the order of `intervalTimes` says).
    */
   readonly equalTimeFraction?: number;
   /** Default: none, the plain mean. */
@@ -41,7 +44,7 @@ export interface IntervalOptions {
 export interface IntervalSettings {
   readonly where: string;
   readonly orientation: Orientation;
-  readonly times: TimeDistribution;
+  readonly times: IntervalDistribution;
   readonly equalTimeFraction: number;
   readonly weighting: Weighting | undefined;
 }
@@ -61,7 +64,7 @@ export function checkIntervalOptions(
   return {
     where,
     orientation: checkOrientation(where, options.orientation ?? "data-to-noise"),
-    times: checkTimes(where, options.times ?? uniformTimes()),
+    times: checkIntervals(where, options.times ?? uniformTimes()),
     equalTimeFraction: checkNumber(
       where,
       "equalTimeFraction",
@@ -80,23 +83,30 @@ export interface Evaluation<P> {
   readonly orientation: Orientation;
 }
 
-/** Intervals of time, each [n, 1], r <= t. */
+/**
+ * Errors [n] of the samples, each summed over its dimensions; `auxiliary` ones are of another output of the network:
+ * the weighting weights them by themselves, and the raw loss leaves them out.
+ */
+export type SampleErrors = Tensor | { readonly errors: Tensor; readonly auxiliary: Tensor };
+
+/** Intervals of time, r and t each [n, 1], r <= t, and r = t in the first `equalCount` rows. */
 export interface Intervals {
   readonly r: Tensor;
   readonly t: Tensor;
+  readonly equalCount: number;
 }
 
 /** What makes an objective over intervals: the errors of its samples, and what else it draws. */
 export interface IntervalRule<Points extends IntervalPoints> {
   readonly name: string;
-  /** [n]: the error of each sample on rows with r < t, summed over its dimensions. */
-  errors<P>(evaluation: Evaluation<P>, points: Points): Tensor;
-  /** [n]: the same where r = t. Default: |u(z, t, t) - v|^2. */
-  pointErrors?<P>(evaluation: Evaluation<P>, points: Points): Tensor;
+  /** The errors on rows with r < t. */
+  errors<P>(evaluation: Evaluation<P>, points: Points): SampleErrors;
+  /** The same where r = t. Default: |u(z, t, t) - v|^2. */
+  pointErrors?<P>(evaluation: Evaluation<P>, points: Points): SampleErrors;
+  /** Factor of the auxiliary errors' loss in the whole. Default 1. */
+  readonly auxiliaryWeight?: number;
   /** Checks what the points hold besides what those of all objectives do, and what they must be besides. */
   check?(where: string, points: Points): void;
-  /** Draws n intervals with r < t from two independent keys. Default: two times, sorted. */
-  intervals?(keys: readonly [Tensor, Tensor], n: number, dtype: DType): Intervals;
   /** What the loss needs besides these intervals, each [n, ...] or a scalar. */
   draw?(key: Tensor, intervals: Intervals, sampling: SampleTimesOptions): Omit<Points, keyof IntervalPoints>;
 }
@@ -117,10 +127,10 @@ export function intervalObjective<Points extends IntervalPoints>(
     const n = points.data.shape[0]!;
     const equal = points.equalCount ?? 0;
     const evaluation = { where, field, params, orientation };
-    const errors: Tensor[] = [];
+    const errors: SampleErrors[] = [];
     if (equal > 0) errors.push((rule.pointErrors ?? pointErrors)(evaluation, rows(points, 0, equal)));
     if (equal < n) errors.push(rule.errors(evaluation, rows(points, equal, n - equal)));
-    return reduceErrors(errors, points.data, weighting);
+    return reduceSampleErrors(errors, points.data, weighting, rule.auxiliaryWeight ?? 1);
   };
   return {
     name: rule.name,
@@ -128,7 +138,10 @@ export function intervalObjective<Points extends IntervalPoints>(
     orientation,
     sampleTimes(key, n, sampling = {}) {
       const dtype = timesDType(where, sampling);
-      const intervals = drawIntervals(key, checkCount(where, "n", n), dtype, settings, rule.intervals);
+      checkCount(where, "n", n);
+      const equalCount = Math.round(settings.equalTimeFraction * n);
+      const { r, t } = settings.times.sampleIntervals(key, n, { dtype, equalCount, orientation });
+      const intervals = { r, t, equalCount };
       const more = rule.draw?.(foldIn(key, 1), intervals, sampling);
       return { ...intervals, ...more } as Draws<Points> & { equalCount: number };
     },
@@ -137,27 +150,18 @@ export function intervalObjective<Points extends IntervalPoints>(
   };
 }
 
-/** n intervals, points in the first rows. */
-function drawIntervals(
-  key: Tensor,
-  n: number,
-  dtype: DType,
-  { times, equalTimeFraction }: IntervalSettings,
-  intervals: IntervalRule<IntervalPoints>["intervals"] = (keys, count) => {
-    const [a, b] = keys.map((k) => times.sample(k, count, dtype)) as [Tensor, Tensor];
-    return { r: minimum(a, b), t: maximum(a, b) };
-  },
-): Intervals & { equalCount: number } {
-  const equal = Math.round(equalTimeFraction * n);
-  const [first, second, point] = split(key, 3) as [Tensor, Tensor, Tensor];
-  const parts: Intervals[] = [];
-  if (equal > 0) {
-    const t = times.sample(point, equal, dtype);
-    parts.push({ r: t, t });
-  }
-  if (equal < n) parts.push(intervals([first, second], n - equal, dtype));
-  const join = (list: Tensor[]) => (list.length === 1 ? list[0]! : concat(list, 0));
-  return { r: join(parts.map((p) => p.r)), t: join(parts.map((p) => p.t)), equalCount: equal };
+/** The losses from the errors of the parts of a batch. */
+function reduceSampleErrors(
+  parts: readonly SampleErrors[],
+  data: Tensor,
+  weighting: Weighting | undefined,
+  auxiliaryWeight: number,
+): LossAndRaw {
+  const errors = parts.map((part) => (part instanceof Tensor ? part : part.errors));
+  const auxiliary = parts.flatMap((part) => (part instanceof Tensor ? [] : [part.auxiliary]));
+  const { loss, raw } = reduceErrors(errors, data, weighting);
+  if (auxiliary.length === 0) return { loss, raw };
+  return { loss: add(loss, mul(reduceErrors(auxiliary, data, weighting).loss, auxiliaryWeight)), raw };
 }
 
 /** u(z, r, t), which must be like z. */

@@ -116,9 +116,9 @@ export function reduceErrors(
   return { loss: div(total(weighted), n), raw };
 }
 
-export function checkTimes(where: string, times: TimeDistribution): TimeDistribution {
+export function checkTimes(where: string, times: TimeDistribution, name = "times"): TimeDistribution {
   if (typeof times?.sample !== "function")
-    throw new ValueError(`${where}: times must be a distribution { name, sample }, got ${describe(times)}`);
+    throw new ValueError(`${where}: ${name} must be a distribution { name, sample }, got ${describe(times)}`);
   return times;
 }
 

@@ -9,11 +9,16 @@ import {
   checkIntervalOptions,
   type Evaluation,
   type IntervalOptions,
-  type Intervals,
   intervalObjective,
 } from "./interval-objective.js";
-import { type AverageVelocityObjective, type IntervalPoints, squaredErrors } from "./objective.js";
-import type { TimeDistribution } from "./times.js";
+import { intervalsOf } from "./intervals.js";
+import {
+  type AverageVelocityObjective,
+  checkTimes,
+  type IntervalPoints,
+  squaredErrors,
+} from "./objective.js";
+import { type TimeDistribution, uniformTimes } from "./times.js";
 
 export interface ShortcutOptions extends IntervalOptions {
   /** Distribution of t where r = t. Default uniform in [0, 1). */
@@ -46,15 +51,16 @@ const mostLevels = 20;
  */
 export function shortcut(options: ShortcutOptions = {}): AverageVelocityObjective {
   const name = "shortcut";
-  const settings = checkIntervalOptions(name, options, ["levels"], 0.75);
+  const checked = checkIntervalOptions(name, options, ["levels"], 0.75);
+  const points = checkTimes(name, options.times ?? uniformTimes());
   const levels = checkCount(name, "levels", options.levels ?? 7);
   if (levels > mostLevels)
     throw new ValueError(`${name}: levels must be a whole number from 1 to ${mostLevels}, got ${levels}`);
-  return intervalObjective<IntervalPoints>(settings, {
-    name,
-    errors: (evaluation, points) => errors(evaluation, points, levels),
-    intervals: (keys, n, dtype) => dyadicIntervals(keys, n, dtype, levels),
-  });
+  const times = intervalsOf("dyadic", points, (keys, n, dtype) => dyadicIntervals(keys, n, dtype, levels));
+  return intervalObjective<IntervalPoints>(
+    { ...checked, times },
+    { name, errors: (evaluation, at) => errors(evaluation, at, levels) },
+  );
 }
 
 function errors<P>(evaluation: Evaluation<P>, points: IntervalPoints, levels: number): Tensor {
@@ -72,7 +78,7 @@ function dyadicIntervals(
   n: number,
   dtype: DType,
   levels: number,
-): Intervals {
+): { r: Tensor; t: Tensor } {
   const counts = tensor(
     Array.from({ length: levels }, (_, k) => 2 ** k),
     { dtype },
