@@ -2,7 +2,7 @@ import { add, equal, mul, sub, where } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Evaluation, evaluate } from "./interval-objective.js";
 import type { IntervalPoints } from "./objective.js";
-import { columnOf, pathAt } from "./orientation.js";
+import { columnOf, endsOf, intervalBetween, pathAt } from "./orientation.js";
 
 /**
  * An interval as an average velocity sees it, which leads from the end where it is anchored to the other one:
@@ -31,16 +31,17 @@ export function anchoredInterval<P>(
   { data, noise, r, t, condition }: IntervalPoints,
 ): AnchoredInterval {
   const { orientation } = evaluation;
-  const later = orientation === "data-to-noise";
-  const [from, to] = later ? [t, r] : [r, t];
+  const { from, to } = endsOf(orientation, r, t);
   const { z, v } = pathAt(orientation, data, noise, from);
   return {
     from,
     to,
     z,
     v,
-    u: (at, a, b) =>
-      later ? evaluate(evaluation, at, b, a, condition) : evaluate(evaluation, at, a, b, condition),
+    u(at, start, end) {
+      const interval = intervalBetween(orientation, start, end);
+      return evaluate(evaluation, at, interval.r, interval.t, condition);
+    },
     move: (at, a, b, velocity) => add(at, mul(columnOf(sub(b, a), at.rank), velocity)),
     vAtPoints: (target) => where(columnOf(equal(r, t), v.rank), v, target),
   };

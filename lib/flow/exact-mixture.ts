@@ -116,7 +116,7 @@ export function mixtureAverageVelocity(
   checkNumber(where, "the mixture's deviation", modes.deviation, { above: 0 });
   const velocity = velocityOf(modes, orientation);
   const average = operation((z: Tensor, r: Tensor, t: Tensor) => {
-    const { anchor, other } = endsOf(orientation, r, t);
+    const { from: anchor, to: other } = endsOf(orientation, r, t);
     return meanSlope(velocity, z, anchor, sub(other, anchor), steps);
   });
   return {

@@ -1,38 +1,34 @@
 import { jvp } from "../autodiff/index.js";
 import { add, mul, ones, sub } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { columnOf, endsOf, type Orientation } from "./orientation.js";
+import { columnOf } from "./orientation.js";
 
-/** An average velocity as a function of (z, r, t). */
-export type AverageVelocity = (z: Tensor, r: Tensor, t: Tensor) => Tensor;
-
-/** States [n, ...dim] at the anchored end of the intervals [r, t], each [n, 1]. */
-export interface Anchored {
+/** States [n, ...dim] at the times `from`, of intervals that lead to the times `to`, each [n, 1]. */
+export interface Departure {
   readonly z: Tensor;
-  readonly r: Tensor;
-  readonly t: Tensor;
+  readonly from: Tensor;
+  readonly to: Tensor;
 }
 
 /**
  * Both sides of the mean-flow identity (Geng et al. 2025, eq. 6), from one JVP whose primal is the first: u(z, r, t),
- * and velocity + (other - anchor) Du. Data-to-noise that is v - (t - r) du/dt, with du/dt along (tangent, 0, 1);
+ * and velocity + (to - from) Du. Data-to-noise that is v - (t - r) du/dt, with du/dt along (tangent, 0, 1);
  * noise-to-data v + (t - r) du/dr, along (tangent, 1, 0).
+ *
+ * @param u the average velocity of the state at `from` on the way to `to`, and what else the network gives there
  */
-export function identitySides(
-  orientation: Orientation,
-  u: AverageVelocity,
-  { z, r, t }: Anchored,
+export function identitySides<Auxiliary>(
+  u: (z: Tensor, from: Tensor, to: Tensor) => [Tensor, Auxiliary],
+  { z, from, to }: Departure,
   { velocity, tangent }: { readonly velocity: Tensor; readonly tangent: Tensor },
-): { prediction: Tensor; target: Tensor } {
-  const { anchor, other } = endsOf(orientation, r, t);
+): { prediction: Tensor; target: Tensor; auxiliary: Auxiliary } {
   // The other end of the interval is closed over: its tangent is zero.
-  const along = (at: Tensor, moving: Tensor) => {
-    return orientation === "data-to-noise" ? u(at, other, moving) : u(at, moving, other);
-  };
-  const [prediction, derivative] = jvp(
-    along,
-    [z, anchor],
-    [tangent, ones(anchor.shape, { dtype: anchor.dtype })],
+  const [prediction, derivative, auxiliary] = jvp(
+    (at: Tensor, moving: Tensor) => u(at, moving, to),
+    [z, from],
+    [tangent, ones(from.shape, { dtype: from.dtype })],
+    { hasAux: true },
   );
-  return { prediction, target: add(velocity, mul(columnOf(sub(other, anchor), z.rank), derivative)) };
+  const target = add(velocity, mul(columnOf(sub(to, from), z.rank), derivative));
+  return { prediction, target, auxiliary: auxiliary as Auxiliary };
 }

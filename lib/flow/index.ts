@@ -17,6 +17,7 @@ export {
   mixtureVelocity,
 } from "./exact-mixture.js";
 export { type FlowMatchingOptions, flowMatching } from "./flow-matching.js";
+export type { FlexibleGuidance, GuidanceDraws, GuidedPoints, MeanFlowGuidance } from "./guidance.js";
 export type { IntervalOptions } from "./interval-objective.js";
 export {
   type IntervalDistribution,
@@ -28,8 +29,12 @@ export {
   type LagrangianSelfDistillationOptions,
   lagrangianSelfDistillation,
 } from "./lagrangian-self-distillation.js";
-
-export { improvedMeanFlow, type MeanFlowOptions, meanFlow } from "./mean-flow.js";
+export {
+  type ImprovedMeanFlowOptions,
+  improvedMeanFlow,
+  type MeanFlowOptions,
+  meanFlow,
+} from "./mean-flow.js";
 export type {
   AverageVelocityObjective,
   Draws,
@@ -64,4 +69,5 @@ export {
 export { type ShortcutOptions, shortcut } from "./shortcut.js";
 export { type SplitMeanFlowOptions, type SplitMeanFlowPoints, splitMeanFlow } from "./split-mean-flow.js";
 export { type LogitNormalOptions, logitNormalTimes, type TimeDistribution, uniformTimes } from "./times.js";
+export type { TangentSource } from "./velocity-head.js";
 export { type AdaptiveWeightingOptions, adaptiveWeighting, type Weighting } from "./weighting.js";

@@ -4,9 +4,18 @@ import type { Tensor } from "../tensor/tensor.js";
 
 export { checkOrientation, columnOf, type Orientation } from "../models/orientation.js";
 
-/** The end of the interval [r, t] at which an average velocity is anchored, and the end to which it leads. */
-export function endsOf(orientation: Orientation, r: Tensor, t: Tensor): { anchor: Tensor; other: Tensor } {
-  return orientation === "data-to-noise" ? { anchor: t, other: r } : { anchor: r, other: t };
+/** The end `from` of the interval [r, t] at which an average velocity is anchored, and the end `to` to which it leads. */
+export function endsOf(orientation: Orientation, r: Tensor, t: Tensor): { from: Tensor; to: Tensor } {
+  return orientation === "data-to-noise" ? { from: t, to: r } : { from: r, to: t };
+}
+
+/** The interval between the end at which an average velocity is anchored and the other one. */
+export function intervalBetween(
+  orientation: Orientation,
+  from: Tensor,
+  to: Tensor,
+): { r: Tensor; t: Tensor } {
+  return orientation === "data-to-noise" ? { r: to, t: from } : { r: from, t: to };
 }
 
 /** The point z of the straight path at this time [n, 1], and the conditional velocity dz/dt, both like the data. */

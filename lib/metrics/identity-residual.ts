@@ -1,6 +1,6 @@
 import { checkField, checkOrder, checkOutput } from "../flow/checks.js";
 import { identitySides } from "../flow/identity.js";
-import { checkOrientation, endsOf } from "../flow/orientation.js";
+import { checkOrientation, endsOf, intervalBetween } from "../flow/orientation.js";
 import type { AverageVelocityField, NoParams, VelocityField } from "../models/index.js";
 import { sub } from "../ops/index.js";
 import { checkOptions } from "../options.js";
@@ -40,14 +40,16 @@ export function identityDefect<P>(field: AverageVelocityField<P>, params: P, poi
   checkStates(where, field, z, { r, t }, condition);
   checkOrder(where, r, t);
 
-  const u = (at: Tensor, from: Tensor, to: Tensor) =>
-    checkOutput(where, field.apply(params, at, from, to, condition), at);
-  const { anchor } = endsOf(orientation, r, t);
+  const { from, to } = endsOf(orientation, r, t);
+  const u = (at: Tensor, start: Tensor, end: Tensor): [Tensor, undefined] => {
+    const interval = intervalBetween(orientation, start, end);
+    return [checkOutput(where, field.apply(params, at, interval.r, interval.t, condition), at), undefined];
+  };
   const v =
     velocity === undefined
-      ? u(z, anchor, anchor)
-      : checkOutput(`${where}, velocity`, velocity.apply({}, z, anchor, condition), z);
-  const { prediction, target } = identitySides(orientation, u, { z, r, t }, { velocity: v, tangent: v });
+      ? u(z, from, from)[0]
+      : checkOutput(`${where}, velocity`, velocity.apply({}, z, from, condition), z);
+  const { prediction, target } = identitySides(u, { z, from, to }, { velocity: v, tangent: v });
   return sub(prediction, target);
 }
 

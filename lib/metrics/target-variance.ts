@@ -75,7 +75,7 @@ export function targetDeparture<P>(
   checkExact(where, "velocity", velocity, "velocity", orientation);
   checkIntervalPoints(where, { data, noise, r, t, condition }, field.dim);
 
-  const { anchor, other } = endsOf(orientation, r, t);
+  const { from: anchor, to: other } = endsOf(orientation, r, t);
   const { z, v } = pathAt(orientation, data, noise, anchor);
   const u = (at: Tensor, from: Tensor, to: Tensor) =>
     checkOutput(where, field.apply(params, at, from, to, condition), at);

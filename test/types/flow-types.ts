@@ -48,6 +48,19 @@ flow.consistency().loss(u, uParams, points);
 flow.consistency({ equalTimeFraction: 0.5 });
 // @ts-expect-error shortcut needs an average velocity
 flow.shortcut().loss(v, vParams, points);
+flow.meanFlow({ guidance: { scale: 2, classes: 3 } }).loss(u, uParams, { ...points, unlabelled: t });
+flow
+  .meanFlow({ times: flow.intervalTimes({ t: flow.logitNormalTimes() }) })
+  .sampleTimes(t, 2)
+  .r.item();
+// @ts-expect-error mean flow's guidance has one scale
+flow.meanFlow({ guidance: { scales: [1, 2], classes: 3 } });
+// @ts-expect-error improved mean flow's guidance has several
+flow.improvedMeanFlow({ guidance: { scale: 2, classes: 3 } });
+// @ts-expect-error mean flow has the conditional velocity as its tangent
+flow.meanFlow({ tangent: "velocity-head" });
+// @ts-expect-error flow matching has no intervals
+flow.flowMatching({ times: flow.intervalTimes() });
 
 // Samplers, and what sample gives with and without a trajectory.
 const drawn: fx.Tensor = flow.sample(v, vParams, data, flow.euler({ steps: 2 }));
