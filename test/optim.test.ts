@@ -224,3 +224,134 @@ t.test("wrong input is named", async (t) => {
     message: /must give a tensor/,
   });
 });
+
+// ---- Muon.
+
+/** Rows orthonormal by Gram and Schmidt, of random numbers: [n, n] as rows. */
+function orthonormal(seed: number, n: number): number[][] {
+  const rows = fx.random.normal(fx.random.key(seed), [n, n], f64).toArray() as number[][];
+  const dot = (x: number[], y: number[]) => x.reduce((s, v, i) => s + v * y[i]!, 0);
+  rows.forEach((row, i) => {
+    for (let pass = 0; pass < 2; pass++)
+      for (let j = 0; j < i; j++) {
+        const share = dot(row, rows[j]!);
+        row.forEach((_, k) => {
+          row[k]! -= share * rows[j]![k]!;
+        });
+      }
+    const size = Math.sqrt(dot(row, row));
+    row.forEach((_, k) => {
+      row[k]! /= size;
+    });
+  });
+  return rows;
+}
+
+/** What the fifth iterate of x <- a x + b x^3 + c x^5 makes of a singular value: the iteration on one number. */
+function quintic(x: number): number {
+  for (let k = 0; k < 5; k++) x = 3.4445 * x - 4.775 * x ** 3 + 2.0315 * x ** 5;
+  return x;
+}
+
+t.test("muon moves a matrix along its momentum's singular directions, which count alike", async (t) => {
+  for (const [rows, columns] of [
+    [20, 20],
+    [17, 24],
+    [24, 17],
+  ] as const) {
+    const least = Math.min(rows, columns);
+    const [u, v] = [orthonormal(1, rows).slice(0, least), orthonormal(2, columns).slice(0, least)];
+    const values = Array.from({ length: least }, (_, i) => 3 * 0.8 ** i);
+    const size = Math.sqrt(values.reduce((s, x) => s + x * x, 0)) + 1e-7;
+    const compose = (of: (value: number) => number) =>
+      fx.matmul(
+        fx.transpose(
+          fx.mul(
+            fx.tensor(u, f64),
+            fx.tensor(
+              values.map((x) => [of(x)]),
+              f64,
+            ),
+          ),
+        ),
+        fx.tensor(v, f64),
+      );
+    const params = { w: fx.zeros([rows, columns], f64) };
+    const grads = { w: compose((x) => x) };
+    const plain = optim.muon({ learningRate: 0.5, nesterov: false });
+    const [updates, state] = plain.update(grads, plain.init(params), params);
+    const scale = -0.5 * 0.2 * Math.sqrt(Math.max(rows, columns));
+    close(t, flat(updates.w), flat(compose((x) => scale * quintic(x / size))), 1e-10, `${rows} x ${columns}`);
+    close(t, flat(state.momentum[0]!), flat(grads.w), 1e-15);
+    for (const x of values.filter((value) => value / size > 0.01))
+      t.ok(quintic(x / size) > 0.6 && quintic(x / size) < 1.3, "singular values end near 1");
+  }
+});
+
+t.test("muon looks ahead along its momentum, and decays weights apart from it", async (t) => {
+  const random = (seed: number) => fx.random.normal(fx.random.key(seed), [16, 16], f64);
+  const [w, g, h] = [random(1), random(2), random(3)];
+  const learningRate = 0.1;
+  const direct = (direction: fx.Tensor) => {
+    const rule = optim.muon({ learningRate, nesterov: false });
+    return rule.update([direction], rule.init([w]), [w])[0][0]!;
+  };
+  const rule = optim.muon({ learningRate, momentum: 0.9, weightDecay: 0.3 });
+  const [first, state] = rule.update([g], rule.init([w]), [w]);
+  const decay = fx.mul(w, -learningRate * 0.3);
+  close(t, flat(first[0]!), flat(fx.add(direct(fx.mul(g, 1.9)), decay)), 1e-9, "g + mu g");
+  const [second] = rule.update([h], state, [w]);
+  const ahead = fx.add(h, fx.mul(fx.add(fx.mul(g, 0.9), h), 0.9));
+  close(t, flat(second[0]!), flat(fx.add(direct(ahead), decay)), 1e-9, "h + mu (mu g + h)");
+});
+
+t.test("muon leaves vectors and thin matrices to Adam, at the same learning rate", async (t) => {
+  const shapes = { wide: [16, 32], thin: [15, 64], bias: [32], deep: [16, 16, 16] };
+  const of = (seed: number) =>
+    fx.tree.map(
+      (x) => fx.random.normal(fx.random.foldIn(fx.random.key(seed), x.size), x.shape, f64),
+      Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, fx.zeros(shape, f64)])),
+    );
+  const [params, grads] = [of(1), of(2)];
+  const rates = {
+    learningRate: optim.cosine({ from: 0.1, steps: 5 }),
+    beta1: 0.8,
+    beta2: 0.9,
+    epsilon: 1e-3,
+  };
+  const [mixed, adam] = [optim.muon(rates), optim.adam(rates)];
+  let [state, reference] = [mixed.init(params), adam.init(params)];
+  t.equal(state.momentum.length, 1, "one matrix");
+  for (let k = 0; k < 3; k++) {
+    const [updates, next] = mixed.update(grads, state, params);
+    const [expected, after] = adam.update(grads, reference, params);
+    [state, reference] = [next, after];
+    for (const name of ["thin", "bias", "deep"])
+      close(t, flat(updates[name]!), flat(expected[name]!), 1e-12, name);
+    t.notSame(flat(updates["wide"]!), flat(expected["wide"]!));
+  }
+  t.equal(state.adam.step.item(), 3);
+});
+
+t.test("muon fits a matrix, compiled, and names wrong options", async (t) => {
+  const target = fx.random.normal(fx.random.key(5), [24, 16]);
+  const rule = optim.muon({ learningRate: optim.cosine({ from: 0.1, steps: 200 }) });
+  let params = { w: fx.zeros([24, 16]) };
+  let state = rule.init(params);
+  const loss = (p: typeof params) => fx.mean(fx.square(fx.sub(p.w, target)));
+  const step = fx.jit((p: typeof params, s: typeof state) => {
+    const [updates, next] = rule.update(fx.grad(loss)(p), s, p);
+    return [optim.applyUpdates(p, updates), next] as const;
+  });
+  const before = loss(params).item();
+  for (let k = 0; k < 200; k++) [params, state] = step(params, state) as [typeof params, typeof state];
+  t.ok(loss(params).item() < 1e-3 * before, `${before} -> ${loss(params).item()}`);
+  const wrong = { name: "ValueError" };
+  t.throws(() => optim.muon({ learningRate: -1 }), wrong);
+  t.throws(() => optim.muon({ learningRate: 1, momentum: 1 }), wrong);
+  t.throws(() => optim.muon({ learningRate: 1, iterations: 0 }), wrong);
+  t.throws(() => optim.muon({ learningRate: 1, decay: 0 } as never), /decay/);
+  t.throws(() => optim.muon({ learningRate: 1 }).init({ w: fx.zeros([16, 16], { dtype: "int32" }) }), {
+    name: "DTypeError",
+  });
+});

@@ -2,6 +2,7 @@ export { type AdamOptions, type AdamState, type AdamWOptions, adam, adamw } from
 export { chain } from "./chain.js";
 export { clipByGlobalNorm, globalNorm } from "./clip.js";
 export { type Ema, ema } from "./ema.js";
+export { type MuonOptions, type MuonState, muon } from "./muon.js";
 export { applyUpdates, type Optimizer } from "./optimizer.js";
 export {
   type CosineOptions,
