@@ -85,6 +85,64 @@ t.test("loss curves show raw values, a moving average and a legend", async (t) =
   t.match(await fx.plot.lossCurves({ FM: [] }).toSVG(), /<svg/, "an empty history is an empty figure");
 });
 
+/** A panel of curves with values 8 / evaluations, and a little more for each further name. */
+function qualityPanel(title: string, names: readonly string[]): fx.plot.QualityPanel {
+  const curve = (i: number) =>
+    [1, 2, 8].map((evaluations) => ({ evaluations, values: [(8 * (1 + i / 10)) / evaluations] }));
+  return { title, curves: Object.fromEntries(names.map((name, i) => [name, curve(i)])) };
+}
+
+/** Positions of the points on the lines of a figure of quality; the legend's own points come last. */
+function qualityMarks(svg: string): [number, number][] {
+  const group = /<g class="[^"]*mark-symbol[^"]*"[^>]*>(.*?)<\/g>/gs;
+  const marks = [...svg.matchAll(group)].map((match) => match[1]!).join("");
+  return [...marks.matchAll(/translate\((-?[\d.]+),(-?[\d.]+)\)/g)].map((m) => [Number(m[1]), Number(m[2])]);
+}
+
+t.test("quality curves have equal steps for doubled evaluations, and the mean over trainings", async (t) => {
+  const curve = (...means: number[]) =>
+    means.map((mean, i) => ({ evaluations: 2 ** i, values: [0.9 * mean, 1.1 * mean] }));
+  const panel = { title: "moons", floor: 1e-3, curves: { MF: curve(1, 0.1, 0.01) } };
+  const svg = await fx.plot.qualityCurves([panel], { log: true }).toSVG();
+  const [a, b, c] = qualityMarks(svg) as [number, number][];
+  const near = (x: number, y: number) => Math.abs(x - y) < 0.05;
+  t.ok(near(b![0] - a![0], c![0] - b![0]), "a doubling is a step to the right");
+  t.ok(near(b![1] - a![1], c![1] - b![1]), "a tenth is a step down");
+  t.ok(b![0] > a![0] && b![1] > a![1]);
+  for (const text of ["moons", "MF", "floor", "evaluations of the network", "0.005"])
+    t.ok(svg.includes(`>${text}<`), text);
+  t.equal(count(svg, /fill-opacity="0.18"|opacity="0.18"/g), 1, "a band over trainings");
+  const floor = /stroke-dasharray="2,3"/g;
+  t.equal(count(svg, floor), 1);
+
+  const plain = await fx.plot.qualityCurves([qualityPanel("board", ["MF"])], { measure: "distance" }).toSVG();
+  t.equal(count(plain, floor), 0);
+  t.notMatch(plain, />floor</);
+  t.match(plain, />distance</);
+  const [first, , last] = qualityMarks(plain) as [number, number][];
+  t.ok(near((250 - first![1]) / (250 - last![1]), 8), "without log the axis is plain, from 0");
+});
+
+t.test("many methods can be told apart, and are the same in each panel", async (t) => {
+  const names = Array.from({ length: 23 }, (_, i) => `<method> ${i}`);
+  const panels = [qualityPanel("board", names), qualityPanel("moons", names.slice(20))];
+  const { spec } = fx.plot.qualityCurves(panels);
+  type Range = { scale: { domain: string[]; range: unknown[] } };
+  type View = { layer: { encoding: Partial<Record<"color" | "shape" | "strokeDash", Range>> }[] };
+  const look = (view: View) => {
+    const encodings = Object.assign({}, ...view.layer.map(({ encoding }) => encoding));
+    const ranges = [encodings.color, encodings.shape, encodings.strokeDash].map((e: Range) => e.scale);
+    for (const { domain } of ranges) t.same(domain, names);
+    return names.map((_, i) => JSON.stringify(ranges.map(({ range }) => range[i])));
+  };
+  const [board, moons, legend] = (spec["hconcat"] as View[]).map(look);
+  t.equal(new Set(board).size, 23);
+  t.same([moons, legend], [board, board]);
+  const svg = await fx.plot.qualityCurves(panels).toSVG();
+  for (const i of [0, 22]) t.equal(count(svg, new RegExp(`>&lt;method&gt; ${i}<`, "g")), 1, "one legend");
+  t.equal(qualityMarks(svg).length, 3 * 23 + 3 * 3 + 23);
+});
+
 /** The picture that an SVG embeds. */
 function embedded(svg: string) {
   const base64 = /xlink:href="data:image\/png;base64,([^"]*)"/.exec(svg)![1]!;
@@ -204,6 +262,38 @@ t.test("wrong input is named", async (t) => {
     message: /row 0/,
   });
   t.throws(() => fx.plot.lossCurves({ a: [1] }, { window: 0.5 }), { name: "ValueError", message: /window/ });
+
+  const quality =
+    (panels: unknown, options: object = {}) =>
+    () =>
+      fx.plot.qualityCurves(panels as fx.plot.QualityPanel[], options);
+  const points = (...values: unknown[]) => [{ title: "a", curves: { MF: [{ evaluations: 1, values }] } }];
+  const at = (...evaluations: unknown[]) => [
+    { title: "a", curves: { MF: evaluations.map((n) => ({ evaluations: n, values: [1] })) } },
+  ];
+  for (const [draw, message] of [
+    [quality([]), /panels must be an array of at least one panel, got an array of 0/],
+    [quality({}), /panels must be an array/],
+    [quality([{ curves: {} }]), /panels\[0\]: title must be a string, got undefined/],
+    [quality([{ title: "a", curves: {} }]), /panels\[0\]: there is no curve/],
+    [quality([{ title: "a", curves: [] }]), /panels\[0\]: curves must be an object/],
+    [
+      quality([{ title: "a", curves: { MF: [] } }]),
+      /panels\[0\], "MF": a curve must be an array of at least/,
+    ],
+    [quality([{ title: "a", curves: { MF: [1] } }]), /"MF", point 0: options must be an object/],
+    [quality([...points(1), ...at(2, 0)]), /panels\[1\], "MF", point 1: evaluations must be a whole number/],
+    [quality(at(4, 4)), /"MF", point 1: a point with 4 evaluations came before/],
+    [quality(points()), /point 0: values must be an array of at least one number, got an array of 0/],
+    [quality(points(1, Number.NaN)), /point 0: values\[1\] must be a finite number, got NaN/],
+    [quality(points(0), { log: true }), /values\[0\] must be a finite number > 0, got 0/],
+    [quality([{ ...points(1)[0], floor: 0 }], { log: true }), /floor must be a finite number > 0/],
+    [quality([{ ...points(1)[0], floors: 0 }]), /unknown option "floors"/],
+    [quality(points(1), { width: 0 }), /width must be a finite number > 0/],
+    [quality(points(1), { log: "y" }), /log must be true or false/],
+    [quality(points(1), { logarithmic: true }), /unknown option "logarithmic"/],
+  ] as const)
+    t.throws(draw, { name: "ValueError", message });
 
   const images = fx.zeros([4, 8, 8, 1]);
   const grid =

@@ -75,9 +75,13 @@ async function renderPng(svg: string, scale: number): Promise<Uint8Array> {
 const crisp = "image-rendering: optimizeSpeed; image-rendering: pixelated;";
 const resvgCrisp = "image-rendering: optimizeSpeed;";
 
-/** Positions to a hundredth of a unit: Vega writes them with 17 digits, which makes the file twice as large. */
+/**
+ * Positions to a hundredth of a unit: Vega writes them with 17 digits, which makes the file twice as large. Text between
+ * tags stays as it is.
+ */
 function shorten(svg: string): string {
-  return svg.replace(/-?\d+\.\d{3,}(e-\d+)?/g, (number) => String(Math.round(Number(number) * 100) / 100));
+  const rounded = (number: string) => String(Math.round(Number(number) * 100) / 100);
+  return svg.replace(/<[^>]*>/g, (tag) => tag.replace(/-?\d+\.\d{3,}(e-\d+)?/g, rounded));
 }
 
 const loaded = new Map<string, Promise<unknown>>();
