@@ -6,10 +6,12 @@ import { join } from "node:path";
 import * as fx from "fluxion";
 import { type Evaluation, evaluate } from "./checkerboard/evaluation.js";
 import { collect, type Entry, figureSteps, figures, type Material } from "./checkerboard/figures.js";
-import { help, type Options, readOptions, UsageError } from "./checkerboard/options.js";
+import { help, type Options, readOptions } from "./checkerboard/options.js";
 import { reportHtml } from "./checkerboard/report.js";
 import { data, learningRate, network, type Run, runs, training } from "./checkerboard/runs.js";
-import { cells, plainTable, type Result } from "./checkerboard/table.js";
+import { cells, columns, type Result, wordColumns } from "./checkerboard/table.js";
+import { runMain } from "./support/main.js";
+import { plainTable } from "./support/table.js";
 
 /** When samples are taken for the figure, in tenths of the training. */
 const checkpointTenths = [0, 1, 2, 4, 6, 10];
@@ -35,7 +37,7 @@ async function main(options: Options): Promise<void> {
     );
   }
   const rows = cells(results, floor);
-  console.log(`\n${plainTable(rows)}\n`);
+  console.log(`\n${plainTable(columns, rows, wordColumns)}\n`);
   for (const note of tableNotes(options)) console.log(note);
   await write(out, rows, results, floor, figures(material, checkpoints, options), options);
   console.log(`\nFigures and report: ${join(out, "report.html")}`);
@@ -122,16 +124,8 @@ function label({ name, orientation }: Run): string {
   return `${name} ${orientation}`;
 }
 
-try {
+await runMain("npm run demo", async () => {
   const options = readOptions(process.argv.slice(2));
   if (options === undefined) console.log(help);
   else await main(options);
-} catch (error) {
-  if (error instanceof UsageError) {
-    console.error(`${error.message}\nSee npm run demo -- --help`);
-    process.exitCode = 2;
-  } else if (error instanceof fx.FluxionError) {
-    console.error(`${error.name}: ${error.message}`);
-    process.exitCode = 1;
-  } else throw error;
-}
+});

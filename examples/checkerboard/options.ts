@@ -1,5 +1,5 @@
-import { parseArgs } from "node:util";
 import * as fx from "fluxion";
+import { parseFlags, useBackend, wholeNumber } from "../support/flags.js";
 
 /** What the demo is asked to do. */
 export interface Options {
@@ -28,16 +28,20 @@ usage: npm run demo -- [flags]
   --quick          a short look, under half a minute: fewer steps, smaller batches, fewer samples
   --help           this text`;
 
-/** A flag that cannot be understood. */
-export class UsageError extends Error {}
-
 /**
  * The options in the arguments; undefined when help was asked for. Sets the backend.
  *
  * @throws UsageError saying which flag is wrong
  */
 export function readOptions(args: readonly string[]): Options | undefined {
-  const flags = parseFlags(args);
+  const flags = parseFlags(args, {
+    steps: { type: "string" },
+    seed: { type: "string" },
+    backend: { type: "string" },
+    out: { type: "string" },
+    quick: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
   if (flags.help === true) return undefined;
   const quick = flags.quick === true;
   if (flags.backend !== undefined) useBackend(flags.backend);
@@ -54,40 +58,4 @@ export function readOptions(args: readonly string[]): Options | undefined {
     figureSteps: slow ? [1, 10] : quick ? [1, 10, 100] : [1, 10, 100, 500],
     points: slow ? 300 : quick ? 1000 : 2500,
   };
-}
-
-function parseFlags(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        steps: { type: "string" },
-        seed: { type: "string" },
-        backend: { type: "string" },
-        out: { type: "string" },
-        quick: { type: "boolean" },
-        help: { type: "boolean", short: "h" },
-      },
-    }).values;
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
-
-function useBackend(name: string): void {
-  try {
-    fx.setBackend(name as fx.BackendName);
-  } catch (error) {
-    throw new UsageError(`--backend: ${(error as Error).message}`);
-  }
-}
-
-function wholeNumber(flag: string, text: string | undefined, fallback: number, least: number): number {
-  if (text === undefined) return fallback;
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value < least || value > 2 ** 31 - 1)
-    throw new UsageError(
-      `${flag} takes a whole number from ${least} to 2147483647, got ${JSON.stringify(text)}`,
-    );
-  return value;
 }

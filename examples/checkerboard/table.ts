@@ -21,6 +21,9 @@ export const columns = [
   "sliced W2",
 ] as const;
 
+/** The number of columns that hold words; numbers follow. */
+export const wordColumns = 2;
+
 /** The cells of the table as text, the floor last; what repeats from the row above is empty. */
 export function cells(results: readonly Result[], floor: Evaluation): string[][] {
   const rows = results.flatMap(({ run, loss, stepsPerSecond, rows }) =>
@@ -33,19 +36,6 @@ export function cells(results: readonly Result[], floor: Evaluation): string[][]
     ]),
   );
   return [...rows, ["data", "against data", "", "", "", ...numbers(floor)]];
-}
-
-/** The table for a terminal: columns of equal width, numbers to the right. */
-export function plainTable(rows: readonly (readonly string[])[]): string {
-  const all = [columns, ...rows];
-  const widths = columns.map((_, c) => Math.max(...all.map((row) => row[c]!.length)));
-  const line = (row: readonly string[]) =>
-    row
-      .map((cell, c) => (c < 2 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!)))
-      .join("  ")
-      .trimEnd();
-  const rule = widths.map((width) => "-".repeat(width)).join("  ");
-  return [line(columns), rule, ...rows.map(line)].join("\n");
 }
 
 function numbers({ validity, tileTotalVariation, energyDistance, slicedWasserstein }: Evaluation): string[] {
