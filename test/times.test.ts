@@ -214,3 +214,36 @@ t.test("times that are none are refused", async (t) => {
     message: /flowMatching: times must be a distribution { name, sample }/,
   });
 });
+
+t.test("a distribution with an atom is at it with its probability, and else as without it", async (t) => {
+  const n = 20_000;
+  for (const dtype of ["float32", "float64"] as const) {
+    const times = flow.withAtom(flow.uniformTimes(), { at: 0, probability: 0.3 });
+    const drawn = times.sample(fx.random.key(1), n, dtype);
+    t.equal(drawn.dtype, dtype);
+    t.same(drawn.shape, [n, 1]);
+    const values = flat(drawn);
+    const rest = values.filter((x) => x !== 0);
+    t.ok(Math.abs(rest.length / n - 0.7) < 0.015, `${rest.length} of ${n} elsewhere`);
+    t.ok(Math.abs(rest.reduce((a, b) => a + b, 0) / rest.length - 0.5) < 0.015, "uniform elsewhere");
+  }
+  const always = flow.withAtom(flow.uniformTimes(), { at: 1, probability: 1 });
+  t.same(flat(always.sample(fx.random.key(2), 4, "float64")), [1, 1, 1, 1]);
+  const never = flow.withAtom(flow.uniformTimes(), { at: 1, probability: 0 });
+  t.ok(flat(never.sample(fx.random.key(2), 100, "float64")).every((x) => x < 1));
+  const { r } = flow
+    .meanFlow({
+      times: flow.intervalTimes({ r: flow.withAtom(flow.uniformTimes(), { at: 0, probability: 0.5 }) }),
+    })
+    .sampleTimes(fx.random.key(3), n);
+  const share = flat(r).filter((x) => x === 0).length / n;
+  t.ok(Math.abs(share - 0.5) < 0.015, `${share} of the intervals reach the data`);
+  for (const options of [
+    { at: 2, probability: 0.5 },
+    { at: 0, probability: -1 },
+    { at: 0 },
+    { at: 0, probability: 1, n: 1 },
+  ])
+    t.throws(() => flow.withAtom(flow.uniformTimes(), options as never), { name: "ValueError" });
+  t.throws(() => flow.withAtom({} as never, { at: 0, probability: 0.5 }), { name: "ValueError" });
+});

@@ -22,7 +22,57 @@ export const methods: readonly Method[] = [
   average("iMF-0.5", "improved mean flow, r = t for 50 % of them", () =>
     fx.flow.improvedMeanFlow({ equalTimeFraction: 0.5 }),
   ),
+  average(
+    "iMF-head",
+    "iMF-0.5 with the tangent of an auxiliary velocity head",
+    () => fx.flow.improvedMeanFlow({ equalTimeFraction: 0.5, tangent: "velocity-head" }),
+    { model: fx.models.averageVelocityMlp({ ...network, velocityHead: true }) },
+  ),
+  average(
+    "x-pred",
+    "iMF-0.5 with a network that predicts data",
+    () => fx.flow.improvedMeanFlow({ equalTimeFraction: 0.5 }),
+    { model: fx.models.dataPrediction(fx.models.averageVelocityMlp(network)) },
+  ),
+  average("alpha", "alpha-flow, alpha from 1 to 0.005 over the training, r = t for 25 %", ({ steps }) =>
+    fx.flow.alphaFlow({
+      alpha: fx.flow.sigmoidAlpha({ from: 0, to: Math.round(0.8 * steps) }),
+      equalTimeFraction: 0.25,
+    }),
+  ),
+  average("split", "split mean flow, r = t for 50 %", () => fx.flow.splitMeanFlow()),
+  average("shortcut", "shortcut model, r = t for 75 %", () => fx.flow.shortcut()),
+  average("LSD", "Lagrangian self-distillation, r = t for 75 %", () => fx.flow.lagrangianSelfDistillation()),
+  average("sCM", "consistency with normalised tangents, r = 0 for all samples", () => fx.flow.consistency(), {
+    sampler: toData,
+  }),
+  average("MF-adaptive", "MF-0.75 with adaptive weighting of power 1, the paper's", () =>
+    fx.flow.meanFlow({ equalTimeFraction: 0.75, weighting: fx.flow.adaptiveWeighting() }),
+  ),
+  average("MF-stable", "mean flow with the stable target in groups of 512", () =>
+    fx.flow.meanFlow({ velocity: fx.flow.stableTarget() }),
+  ),
+  recipe("best", "flow.recipes.best at this batch: stable target, half of r at 0, Muon"),
 ];
+
+/** Only intervals that reach the data are learned: there is the one step. */
+function toData(evaluations: number) {
+  return evaluations === 1 ? fx.flow.oneStep() : undefined;
+}
+
+/** The recipe with an optimizer of its own. */
+function recipe(name: string, description: string): Method {
+  const of = (steps: number) => fx.flow.recipes.best({ dim: network.dim, steps });
+  return method(name, description, {
+    model: of(1).model,
+    objective: ({ steps }) => of(steps).objective,
+    optimization: ({ steps }) => {
+      const { optimizer, ema } = of(steps);
+      return { optimizer: optimizer as fx.optim.Optimizer, ema };
+    },
+    curves: { [name]: (evaluations) => fx.flow.meanFlowSteps({ steps: evaluations }) },
+  });
+}
 
 /** The method whose steps are the unit of the cost. */
 export const baseline = "FM";

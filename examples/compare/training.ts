@@ -35,6 +35,11 @@ export interface Job {
 export interface Recipe<Model extends fx.models.Field<any>> {
   readonly model: Model;
   readonly objective: (training: { readonly steps: number }) => fx.TrainerOptions<Model>["objective"];
+  /** In place of the optimizer and the average of all methods. */
+  readonly optimization?: (training: { readonly steps: number }) => {
+    readonly optimizer: fx.optim.Optimizer;
+    readonly ema: number;
+  };
   /** For each curve, the sampler with so many evaluations; undefined where there is none. */
   readonly curves: Readonly<
     Record<string, (evaluations: number) => fx.flow.Sampler<Model["kind"]> | undefined>
@@ -60,15 +65,13 @@ export async function trainAndMeasure<Model extends fx.models.Field<any>>(
   recipe: Recipe<Model>,
   { dataSet, yardstick, seed, steps, batchSize, samples, progress }: Job,
 ): Promise<Measured> {
-  const { peak, warmupSteps, ema } = optimization(steps);
   const trainer = new fx.Trainer({
     model: recipe.model,
     objective: recipe.objective({ steps }),
     data: dataSet.distribution,
-    optimizer: fx.optim.adam({ learningRate: fx.optim.warmupCosine({ peak, warmupSteps, steps }) }),
     batchSize,
     seed,
-    ema,
+    ...(recipe.optimization?.({ steps }) ?? common(steps)),
   });
   try {
     const paces: number[] = [];
@@ -102,6 +105,13 @@ export async function trainAndMeasure<Model extends fx.models.Field<any>>(
   } finally {
     trainer.dispose();
   }
+}
+
+/** The optimizer and the average of all methods. */
+function common(steps: number) {
+  const { peak, warmupSteps, ema } = optimization(steps);
+  const learningRate = fx.optim.warmupCosine({ peak, warmupSteps, steps });
+  return { optimizer: fx.optim.adam({ learningRate }), ema };
 }
 
 /** The median of at least one number. */

@@ -1,8 +1,8 @@
 import { add, equal, mul, sub, where } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Evaluation, evaluate } from "./interval-objective.js";
-import type { IntervalPoints } from "./objective.js";
-import { columnOf, endsOf, intervalBetween, pathAt } from "./orientation.js";
+import { type IntervalPoints, pathOf } from "./objective.js";
+import { columnOf, endsOf, intervalBetween } from "./orientation.js";
 
 /**
  * An interval as an average velocity sees it, which leads from the end where it is anchored to the other one:
@@ -26,13 +26,11 @@ export interface AnchoredInterval {
   vAtPoints(target: Tensor): Tensor;
 }
 
-export function anchoredInterval<P>(
-  evaluation: Evaluation<P>,
-  { data, noise, r, t, condition }: IntervalPoints,
-): AnchoredInterval {
+export function anchoredInterval<P>(evaluation: Evaluation<P>, points: IntervalPoints): AnchoredInterval {
   const { orientation } = evaluation;
+  const { r, t, condition } = points;
   const { from, to } = endsOf(orientation, r, t);
-  const { z, v } = pathAt(orientation, data, noise, from);
+  const { z, v } = pathOf(orientation, points, from);
   return {
     from,
     to,

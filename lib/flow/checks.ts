@@ -130,13 +130,14 @@ export function checkLike(where: string, name: string, x: Tensor, z: Tensor, zNa
 export function checkVelocityPoints(where: string, points: VelocityPoints, dim: Dim | undefined): void {
   if (typeof points !== "object" || points === null)
     throw new ValueError(`${where}: points must be { data, noise, t, ... }, got ${describe(points)}`);
-  const { data, noise, t, condition } = points;
+  const { data, noise, t, velocity, condition } = points;
   checkFloatTensor(where, "data", data);
   checkBatch(where, "data", data, dim);
   checkLike(where, "noise", noise, data, "data");
   checkFinite(where, "data", data);
   checkFinite(where, "noise", noise);
   checkTime(where, "t", t, data, "data");
+  if (velocity !== undefined) checkLike(where, "velocity", velocity, data, "data");
   checkCondition(where, condition, data.shape[0]!);
 }
 

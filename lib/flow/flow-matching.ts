@@ -4,12 +4,14 @@ import {
   checkTimes,
   checkWeighting,
   type LossAndRaw,
+  pathOf,
   reduceErrors,
   squaredErrors,
   timesDType,
   type VelocityObjective,
 } from "./objective.js";
-import { checkOrientation, type Orientation, pathAt } from "./orientation.js";
+import { checkOrientation, type Orientation } from "./orientation.js";
+import { checkVelocityEstimate, type VelocityEstimate, withVelocity } from "./stable-target.js";
 import { type TimeDistribution, uniformTimes } from "./times.js";
 import type { Weighting } from "./weighting.js";
 
@@ -20,6 +22,8 @@ export interface FlowMatchingOptions {
   readonly times?: TimeDistribution;
   /** Default: none, the plain mean. */
   readonly weighting?: Weighting;
+  /** The velocity that is regressed on, such as `stableTarget()`. Default: that of each pair, noise - data or data - noise. */
+  readonly velocity?: VelocityEstimate;
 }
 
 /**
@@ -32,16 +36,17 @@ export interface FlowMatchingOptions {
  */
 export function flowMatching(options: FlowMatchingOptions = {}): VelocityObjective {
   const where = "flowMatching";
-  checkOptions(where, options, ["orientation", "times", "weighting"]);
+  checkOptions(where, options, ["orientation", "times", "weighting", "velocity"]);
   const orientation = checkOrientation(where, options.orientation ?? "data-to-noise");
   const times = checkTimes(where, options.times ?? uniformTimes());
   const weighting = checkWeighting(where, options.weighting);
+  const velocity = checkVelocityEstimate(where, options.velocity);
 
   const lossAndRaw: VelocityObjective["lossAndRaw"] = (field, params, points): LossAndRaw => {
     checkField(where, field, ["velocity"]);
     checkVelocityPoints(where, points, field.dim);
-    const { data, noise, t, condition } = points;
-    const { z, v } = pathAt(orientation, data, noise, t);
+    const { data, t, condition } = points;
+    const { z, v } = pathOf(orientation, withVelocity(velocity, orientation, points, t), t);
     const prediction = checkOutput(where, field.apply(params, z, t, condition), z);
     return reduceErrors([squaredErrors(prediction, v)], data, weighting);
   };

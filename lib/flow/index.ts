@@ -47,6 +47,16 @@ export type {
   VelocityPoints,
 } from "./objective.js";
 export type { Orientation } from "./orientation.js";
+/**
+ * Settings that belong together, for data in few dimensions: each gives the options of a `Trainer` but data and seed, to
+ * be spread into them, and changed where one likes:
+ *
+ *     const steps = 5001;
+ *     const trainer = new Trainer({ ...flow.recipes.best({ dim: 2, steps }), data: data.checkerboard(), seed: 0 });
+ *     await trainer.fit({ steps });
+ *     await trainer.sample(10_000, { sampler: flow.oneStep() });
+ */
+export * as recipes from "./recipes.js";
 export { type Sampled, type SampleOptions, sample, sampleAsync, type Trajectory } from "./sample.js";
 export {
   type AdaptiveSampler,
@@ -68,6 +78,14 @@ export {
 } from "./samplers/index.js";
 export { type ShortcutOptions, shortcut } from "./shortcut.js";
 export { type SplitMeanFlowOptions, type SplitMeanFlowPoints, splitMeanFlow } from "./split-mean-flow.js";
-export { type LogitNormalOptions, logitNormalTimes, type TimeDistribution, uniformTimes } from "./times.js";
+export { type StableTargetOptions, stableTarget, type VelocityEstimate } from "./stable-target.js";
+export {
+  type AtomOptions,
+  type LogitNormalOptions,
+  logitNormalTimes,
+  type TimeDistribution,
+  uniformTimes,
+  withAtom,
+} from "./times.js";
 export type { TangentSource } from "./velocity-head.js";
 export { type AdaptiveWeightingOptions, adaptiveWeighting, type Weighting } from "./weighting.js";

@@ -12,12 +12,14 @@ import {
   type Draws,
   type IntervalPoints,
   type LossAndRaw,
+  pathOf,
   reduceErrors,
   type SampleTimesOptions,
   squaredErrors,
   timesDType,
 } from "./objective.js";
-import { checkOrientation, type Orientation, pathAt } from "./orientation.js";
+import { checkOrientation, endsOf, type Orientation } from "./orientation.js";
+import { checkVelocityEstimate, type VelocityEstimate, withVelocity } from "./stable-target.js";
 import { type TimeDistribution, uniformTimes } from "./times.js";
 import type { Weighting } from "./weighting.js";
 
@@ -38,6 +40,8 @@ export interface IntervalOptions {
   readonly equalTimeFraction?: number;
   /** Default: none, the plain mean. */
   readonly weighting?: Weighting;
+  /** The velocity v in the target, such as `stableTarget()`. Default: that of each pair, noise - data or data - noise. */
+  readonly velocity?: VelocityEstimate;
 }
 
 /** The options, checked, with their defaults. */
@@ -47,6 +51,7 @@ export interface IntervalSettings {
   readonly times: IntervalDistribution;
   readonly equalTimeFraction: number;
   readonly weighting: Weighting | undefined;
+  readonly velocity: VelocityEstimate | undefined;
 }
 
 /**
@@ -60,7 +65,7 @@ export function checkIntervalOptions(
   defaultFraction: number | null = 0,
 ): IntervalSettings {
   const fraction = defaultFraction === null ? [] : ["equalTimeFraction"];
-  checkOptions(where, options, ["orientation", "times", ...fraction, "weighting", ...own]);
+  checkOptions(where, options, ["orientation", "times", ...fraction, "weighting", "velocity", ...own]);
   return {
     where,
     orientation: checkOrientation(where, options.orientation ?? "data-to-noise"),
@@ -72,6 +77,7 @@ export function checkIntervalOptions(
       { min: 0, max: 1 },
     ),
     weighting: checkWeighting(where, options.weighting),
+    velocity: checkVelocityEstimate(where, options.velocity),
   };
 }
 
@@ -119,11 +125,12 @@ export function intervalObjective<Points extends IntervalPoints>(
   settings: IntervalSettings,
   rule: IntervalRule<Points>,
 ): AverageVelocityObjective<Points> {
-  const { where, orientation, weighting } = settings;
-  const lossAndRaw: AverageVelocityObjective<Points>["lossAndRaw"] = (field, params, points) => {
+  const { where, orientation, weighting, velocity } = settings;
+  const lossAndRaw: AverageVelocityObjective<Points>["lossAndRaw"] = (field, params, given) => {
     checkField(where, field, ["average-velocity"]);
-    checkIntervalPoints(where, points, field.dim);
-    rule.check?.(where, points);
+    checkIntervalPoints(where, given, field.dim);
+    rule.check?.(where, given);
+    const points = withVelocity(velocity, orientation, given, endsOf(orientation, given.r, given.t).from);
     const n = points.data.shape[0]!;
     const equal = points.equalCount ?? 0;
     const evaluation = { where, field, params, orientation };
@@ -177,8 +184,8 @@ export function evaluate<P>(
 
 /** Where r = t the average velocity is the velocity. */
 function pointErrors<P>(evaluation: Evaluation<P>, points: IntervalPoints): Tensor {
-  const { data, noise, r, t, condition } = points;
-  const { z, v } = pathAt(evaluation.orientation, data, noise, t);
+  const { r, t, condition } = points;
+  const { z, v } = pathOf(evaluation.orientation, points, t);
   return squaredErrors(evaluate(evaluation, z, r, t, condition), v);
 }
 

@@ -20,8 +20,8 @@ import {
   intervalObjective,
   type SampleErrors,
 } from "./interval-objective.js";
-import { type AverageVelocityObjective, squaredErrors } from "./objective.js";
-import { endsOf, intervalBetween, pathAt } from "./orientation.js";
+import { type AverageVelocityObjective, pathOf, squaredErrors } from "./objective.js";
+import { endsOf, intervalBetween } from "./orientation.js";
 import { ownVelocity, predict, type TangentSource } from "./velocity-head.js";
 
 interface TangentOptions extends IntervalOptions {
@@ -122,6 +122,8 @@ function objective(
   kind: Kind,
 ): AverageVelocityObjective<GuidedPoints> {
   const { guidance, source, velocityWeight } = kind;
+  if (guidance !== undefined && settings.velocity !== undefined)
+    throw new ValueError(`${settings.where}: guidance and velocity cannot be combined: give one of them`);
   return intervalObjective<GuidedPoints>(settings, {
     name,
     errors: (evaluation, points) => intervalErrors(evaluation, points, kind),
@@ -137,7 +139,7 @@ function objective(
 function intervalErrors<P>(evaluation: Evaluation<P>, points: GuidedPoints, kind: Kind): SampleErrors {
   const { orientation } = evaluation;
   const { from, to } = endsOf(orientation, points.r, points.t);
-  const path = pathAt(orientation, points.data, points.noise, from);
+  const path = pathOf(orientation, points, from);
   const { z } = path;
   const velocity = velocityAt(evaluation, z, from, kind);
   const { v, condition, own } = targetOf(points, path.v, from, velocity, kind);
@@ -158,8 +160,8 @@ function intervalErrors<P>(evaluation: Evaluation<P>, points: GuidedPoints, kind
 
 /** Where r = t the average velocity is the velocity. Time is t throughout, so that u(z, t, t) is computed once. */
 function pointErrors<P>(evaluation: Evaluation<P>, points: GuidedPoints, kind: Kind): SampleErrors {
-  const { data, noise, t } = points;
-  const path = pathAt(evaluation.orientation, data, noise, t);
+  const { t } = points;
+  const path = pathOf(evaluation.orientation, points, t);
   const velocity = velocityAt(evaluation, path.z, t, kind);
   const { v, condition } = targetOf(points, path.v, t, velocity, kind);
   const [u, head] = predict(evaluation, kind.source, path.z, t, t, condition);

@@ -5,7 +5,7 @@ import { checkChoice, describe } from "../options.js";
 import type { DType } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { Orientation } from "./orientation.js";
+import { type Orientation, pathAt } from "./orientation.js";
 import type { TimeDistribution } from "./times.js";
 import type { Weighting } from "./weighting.js";
 
@@ -23,6 +23,8 @@ export interface Pairs {
 export interface VelocityPoints extends Pairs {
   /** [n, 1], in [0, 1]. */
   readonly t: Tensor;
+  /** The velocity in the target, like the data. Default: what the objective's option `velocity` estimates, or noise and data say. */
+  readonly velocity?: Tensor | undefined;
 }
 
 /** What a mean-flow loss is computed from: intervals [r, t] of time. */
@@ -88,6 +90,16 @@ export interface AverageVelocityObjective<Points extends IntervalPoints = Interv
 
 // biome-ignore lint/suspicious/noExplicitAny: what an objective draws for its loss is its own business.
 export type Objective = VelocityObjective | AverageVelocityObjective<any>;
+
+/** The points z of the paths at this time, and the velocity v of the target there. */
+export function pathOf(
+  orientation: Orientation,
+  { data, noise, velocity }: VelocityPoints,
+  time: Tensor,
+): { z: Tensor; v: Tensor } {
+  const { z, v } = pathAt(orientation, data, noise, time);
+  return { z, v: velocity ?? v };
+}
 
 /** The squared error of each sample, summed over its dimensions: [n]. No gradient flows through the target. */
 export function squaredErrors(prediction: Tensor, target: Tensor): Tensor {

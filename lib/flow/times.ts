@@ -1,6 +1,7 @@
-import { add, mul, sigmoid } from "../ops/index.js";
-import { checkNumber, checkOptions } from "../options.js";
-import { normal, uniform } from "../random/index.js";
+import { ValueError } from "../errors.js";
+import { add, less, mul, where as select, sigmoid } from "../ops/index.js";
+import { checkNumber, checkOptions, describe } from "../options.js";
+import { normal, split, uniform } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 
@@ -31,5 +32,33 @@ export function logitNormalTimes(options: LogitNormalOptions = {}): TimeDistribu
   return {
     name: "logit-normal",
     sample: (key, n, dtype) => sigmoid(add(mul(normal(key, [n, 1], { dtype }), std), mean)),
+  };
+}
+
+export interface AtomOptions {
+  /** The time, from 0 to 1. */
+  readonly at: number;
+  /** Its probability, from 0 to 1. */
+  readonly probability: number;
+}
+
+/**
+ * `at` with this probability, else a draw of `times`. With `intervalTimes({ r: withAtom(uniformTimes(), { at: 0, probability:
+ * 0.5 }) })` half of the intervals reach the data, data to noise: the ones that samples in one step go by.
+ */
+export function withAtom(times: TimeDistribution, options: AtomOptions): TimeDistribution {
+  const where = "withAtom";
+  if (typeof times?.sample !== "function")
+    throw new ValueError(`${where}: needs a distribution of times { name, sample }, got ${describe(times)}`);
+  checkOptions(where, options, ["at", "probability"]);
+  const at = checkNumber(where, "at", options.at, { min: 0, max: 1 });
+  const probability = checkNumber(where, "probability", options.probability, { min: 0, max: 1 });
+  return {
+    name: `${times.name} with an atom`,
+    sample(key, n, dtype) {
+      const [choice, rest] = split(key, 2) as [Tensor, Tensor];
+      const atom = less(uniform(choice, [n, 1], { dtype }), probability);
+      return select(atom, at, times.sample(rest, n, dtype));
+    },
   };
 }
