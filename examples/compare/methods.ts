@@ -55,6 +55,47 @@ export const methods: readonly Method[] = [
   recipe("best", "flow.recipes.best at this batch: stable target, half of r at 0, Muon"),
 ];
 
+/** Fields that are restricted in some way, trained by improved mean flow as "iMF-0.5" is: run when they are asked for by name. */
+export const ablations: readonly Method[] = [
+  ablation("affine", "a field that is affine in z", fx.models.averageVelocityAffine({ dim: 2 })),
+  ablation(
+    "low-rank",
+    "an affine field whose matrix has rank 1",
+    fx.models.averageVelocityLowRank({ dim: 2, rank: 1 }),
+  ),
+  ablation(
+    "lipschitz-10",
+    "network of Lipschitz constant 10",
+    fx.models.averageVelocityMlp({ ...network, lipschitz: 10 }),
+  ),
+  ablation(
+    "lipschitz-100",
+    "network of Lipschitz constant 100",
+    fx.models.averageVelocityMlp({ ...network, lipschitz: 100 }),
+  ),
+  ablation(
+    "increasing",
+    "each component of u increasing in t",
+    fx.models.averageVelocityMonotone({ dim: 2 }),
+  ),
+  ablation(
+    "t-length",
+    "a network on (t, t - r)",
+    fx.models.averageVelocityMlp({ ...network, timePair: "end-length" }),
+  ),
+  ablation(
+    "fourier",
+    "a network on three octaves of t and of t - r",
+    fx.models.averageVelocityMlp({ ...network, timeEmbedding: "fourier" }),
+  ),
+];
+
+// biome-ignore lint/suspicious/noExplicitAny: a model's parameters are its own business.
+function ablation(name: string, description: string, model: fx.models.AverageVelocityField<any>): Method {
+  const objective = () => fx.flow.improvedMeanFlow({ equalTimeFraction: 0.5 });
+  return average(name, `iMF-0.5 with ${description}`, objective, { model });
+}
+
 /** Only intervals that reach the data are learned: there is the one step. */
 function toData(evaluations: number) {
   return evaluations === 1 ? fx.flow.oneStep() : undefined;

@@ -34,13 +34,18 @@ export function wholeNumber(flag: string, text: string | undefined, fallback: nu
   return value;
 }
 
-/** Those of the choices that a flag names, separated by commas, in the order of the choices; all when it is not given. */
+/**
+ * Those of the choices that a flag names, separated by commas, in the order of the choices; all when it is not given, but for
+ * the `further` ones, which must be named.
+ */
 export function chosen<Choice extends { readonly name: string }>(
   flag: string,
   text: string | undefined,
-  choices: readonly Choice[],
+  usual: readonly Choice[],
+  further: readonly Choice[] = [],
 ): readonly Choice[] {
-  if (text === undefined) return choices;
+  if (text === undefined) return usual;
+  const choices = [...usual, ...further];
   const wanted = text.split(",").map((name) => name.trim().toLowerCase());
   const known = choices.map(({ name }) => name.toLowerCase());
   for (const name of wanted)
