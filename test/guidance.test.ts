@@ -774,3 +774,54 @@ t.test("a trainer hands labels, scales and intervals to a field with a velocity 
   const samples = await trainer.sample(2, { sampler: flow.oneStep(), condition });
   t.same(samples.shape, [2, 1]);
 });
+
+t.test("the library's models are told what guidance draws, with every option at once", async (t) => {
+  const label = fx.tensor(
+    Array.from({ length: 60 }, (_, i) => i % 3),
+    { dtype: "int32" },
+  );
+  const [points, images] = [
+    fx.random.normal(fx.random.key(1), [60, 2]),
+    fx.random.normal(fx.random.key(2), [60, 4, 4, 1]),
+  ];
+  const told = { classes: 3, guidance: true, guidanceInterval: true, velocityHead: true } as const;
+  const cases = [
+    { model: fx.models.averageVelocityMlp({ dim: 2, hidden: 16, layers: 2, ...told }), x: points },
+    {
+      model: fx.models.averageVelocityDit({ dim: [4, 4, 1], hidden: 16, depth: 1, heads: 2, ...told }),
+      x: images,
+    },
+  ];
+  const n = 5;
+  const column = (value: number) => fx.full([n, 1], value);
+  for (const { model, x } of cases) {
+    const trainer = new fx.Trainer({
+      // biome-ignore lint/suspicious/noExplicitAny: two models of one kind, with parameters of their own.
+      model: model as fx.models.AverageVelocityField<any>,
+      objective: fx.flow.improvedMeanFlow({
+        equalTimeFraction: 0.5,
+        guidance: { scales: [1, 4], classes: 3, interval: true },
+        tangent: "velocity-head",
+      }),
+      data: fx.data.fromTensor(x, { labels: label }),
+      optimizer: fx.optim.adam({ learningRate: 1e-3 }),
+      batchSize: 32,
+    });
+    await trainer.fit({ steps: 4, progress: false });
+    const drawn = await trainer.sample(n, {
+      sampler: fx.flow.oneStep(),
+      condition: {
+        label: fx.tensor([0, 1, 2, 3, 0], { dtype: "int32" }),
+        guidance: column(2),
+        guidanceStart: column(0),
+        guidanceEnd: column(0.8),
+      },
+    });
+    t.same(drawn.shape, [n, ...x.shape.slice(1)]);
+    t.ok(Array.from(drawn.toTypedArray()).every(Number.isFinite));
+    await t.rejects(
+      trainer.sample(n, { sampler: fx.flow.oneStep(), condition: fx.zeros([n], { dtype: "int32" }) }),
+      { name: "ValueError", message: /guidance/ },
+    );
+  }
+});
