@@ -52,11 +52,17 @@ export const methods: readonly Method[] = [
   average("MF-stable", "mean flow with the stable target in groups of 512", () =>
     fx.flow.meanFlow({ velocity: fx.flow.stableTarget() }),
   ),
-  recipe("best", "flow.recipes.best at this batch: stable target, half of r at 0, Muon"),
+  recipe(
+    "best",
+    "flow.recipes.best at this batch: stable target, half of r at 0, Muon",
+    fx.flow.recipes.best,
+  ),
 ];
 
-/** Fields that are restricted in some way, trained by improved mean flow as "iMF-0.5" is: run when they are asked for by name. */
-export const ablations: readonly Method[] = [
+/** What is run when it is asked for by name: the other recipes, and fields that are restricted in some way. */
+export const further: readonly Method[] = [
+  recipe("tutorial", "flow.recipes.tutorial at this batch", fx.flow.recipes.tutorial),
+  recipe("paper", "flow.recipes.paper at this batch", fx.flow.recipes.paper),
   ablation("affine", "a field that is affine in z", fx.models.averageVelocityAffine({ dim: 2 })),
   ablation(
     "low-rank",
@@ -101,16 +107,27 @@ function toData(evaluations: number) {
   return evaluations === 1 ? fx.flow.oneStep() : undefined;
 }
 
-/** The recipe with an optimizer of its own. */
-function recipe(name: string, description: string): Method {
-  const of = (steps: number) => fx.flow.recipes.best({ dim: network.dim, steps });
+/** What a recipe has of a trainer's options. */
+interface Setting {
+  // biome-ignore lint/suspicious/noExplicitAny: a model's parameters are its own business.
+  readonly model: fx.models.AverageVelocityField<any>;
+  readonly objective: Average["objective"] extends (training: never) => infer O ? O : never;
+  // biome-ignore lint/suspicious/noExplicitAny: an optimizer's state is its own business.
+  readonly optimizer: fx.optim.Optimizer<any>;
+  readonly ema?: number;
+}
+
+/** A recipe of the library, with an optimizer of its own. */
+function recipe(
+  name: string,
+  description: string,
+  of: (options: fx.flow.recipes.RecipeOptions) => Setting,
+): Method {
+  const at = (steps: number) => of({ dim: network.dim, steps });
   return method(name, description, {
-    model: of(1).model,
-    objective: ({ steps }) => of(steps).objective,
-    optimization: ({ steps }) => {
-      const { optimizer, ema } = of(steps);
-      return { optimizer: optimizer as fx.optim.Optimizer, ema };
-    },
+    model: at(1).model,
+    objective: ({ steps }) => at(steps).objective,
+    optimization: ({ steps }) => at(steps),
     curves: { [name]: (evaluations) => fx.flow.meanFlowSteps({ steps: evaluations }) },
   });
 }

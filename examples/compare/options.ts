@@ -1,7 +1,7 @@
 import * as fx from "fluxion";
 import { chosen, parseFlags, useBackend, wholeNumber } from "../support/flags.js";
 import { type DataSet, dataSets } from "./data-sets.js";
-import { ablations, type Method, methods } from "./methods.js";
+import { further, type Method, methods } from "./methods.js";
 
 /** What is to be compared, and how. */
 export interface Options {
@@ -28,7 +28,7 @@ usage: npm run compare -- [flags]
   --samples N        samples for each number in the table (default 10000)
   --data LIST        ${names(dataSets)} (default: all)
   --objectives LIST  ${names(methods)} (default: all these);
-                     and restricted fields: ${names(ablations)}
+                     and further ones: ${names(further)}
   --backend NAME     typescript, cpu or cuda (default: the fastest there is)
   --out FOLDER       where compare.md, .json, .svg and .png go (default runs/compare; runs/compare-quick with --quick)
   --quick            a short look, under half a minute: few steps, small batches, few samples
@@ -70,7 +70,7 @@ export function readOptions(args: readonly string[]): Options | undefined {
     batchSize: wholeNumber("--batch", flags.batch, slow ? 64 : quick ? 256 : 1024, 1),
     samples: wholeNumber("--samples", flags.samples, slow ? 200 : quick ? 1000 : 10_000, 1),
     dataSets: chosen("--data", flags.data, dataSets),
-    methods: chosen("--objectives", flags.objectives, methods, ablations),
+    methods: chosen("--objectives", flags.objectives, methods, further),
     out: flags.out ?? (quick ? "runs/compare-quick" : "runs/compare"),
   };
 }

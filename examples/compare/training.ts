@@ -37,8 +37,9 @@ export interface Recipe<Model extends fx.models.Field<any>> {
   readonly objective: (training: { readonly steps: number }) => fx.TrainerOptions<Model>["objective"];
   /** In place of the optimizer and the average of all methods. */
   readonly optimization?: (training: { readonly steps: number }) => {
-    readonly optimizer: fx.optim.Optimizer;
-    readonly ema: number;
+    // biome-ignore lint/suspicious/noExplicitAny: an optimizer's state is its own business.
+    readonly optimizer: fx.optim.Optimizer<any>;
+    readonly ema?: number;
   };
   /** For each curve, the sampler with so many evaluations; undefined where there is none. */
   readonly curves: Readonly<
@@ -65,13 +66,15 @@ export async function trainAndMeasure<Model extends fx.models.Field<any>>(
   recipe: Recipe<Model>,
   { dataSet, yardstick, seed, steps, batchSize, samples, progress }: Job,
 ): Promise<Measured> {
+  const { optimizer, ema } = recipe.optimization?.({ steps }) ?? common(steps);
   const trainer = new fx.Trainer({
     model: recipe.model,
     objective: recipe.objective({ steps }),
     data: dataSet.distribution,
     batchSize,
     seed,
-    ...(recipe.optimization?.({ steps }) ?? common(steps)),
+    optimizer,
+    ...(ema === undefined ? {} : { ema }),
   });
   try {
     const paces: number[] = [];
@@ -95,7 +98,7 @@ export async function trainAndMeasure<Model extends fx.models.Field<any>>(
         points.push({ evaluations, ...yardstick.quality(drawn) });
       }
     }
-    const fieldErrors = yardstick.fieldErrors(recipe.model, trainer.emaParams);
+    const fieldErrors = yardstick.fieldErrors(recipe.model, trainer.emaParams ?? trainer.params);
     return {
       loss,
       millisecondsPerStep: median(paces),

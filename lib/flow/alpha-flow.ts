@@ -109,7 +109,7 @@ export interface SigmoidAlphaOptions {
 
 /**
  * alpha(k) = 1 - sigmoid(temperature (k - (from + to) / 2) / (to - from)) at training step k (Zhang et al. 2025,
- * "AlphaFlow", section 4): from trajectory flow matching to mean flow. Above 1 - smallest it is 1. Below `smallest` the
+ * "AlphaFlow"): from trajectory flow matching to mean flow. Above 1 - smallest it is 1. Below `smallest` the
  * paper takes mean flow's JVP instead; here alpha stays at `smallest`, so that the derivative along the path remains a
  * difference quotient over that share of the interval, whose gradient is O(smallest) away from mean flow's.
  */

@@ -40,7 +40,7 @@ export interface ConsistencyPoints extends IntervalPoints {
 
 /**
  * The continuous-time consistency objective with normalised tangents (Lu & Song 2024, "Simplifying, stabilizing and
- * scaling continuous-time consistency models", sCM, section 4.1) on straight paths, for an average-velocity field
+ * scaling continuous-time consistency models", sCM) on straight paths, for an average-velocity field
  * u(z, r, t) of which only r = 0 is learned: f(z, t) = z - t u(z, 0, t) gives the data at once, from any t. Along the path
  * it should not change, and it changes by df/dt = v - u - t du/dt, du/dt being one JVP along (v, 0, 1). The error of a
  * sample is

@@ -49,7 +49,7 @@ export interface PaperRecipeOptions extends RecipeOptions {
 
 /**
  * The objective and the optimizer with which the mean flow paper trains on ImageNet (Geng et al. 2025, "Mean flows for
- * one-step generative modeling", table 4), with a perceptron for its transformer: r = t in 75 % of the rows, logit-normal
+ * one-step generative modeling"), with a perceptron for its transformer: r = t in 75 % of the rows, logit-normal
  * times (-0.4, 1), adaptive weighting of power 1, t and t - r as inputs, Adam with beta2 0.95 at a constant 1e-4, batches
  * of 256, an average of decay 0.9999. It is meant for long trainings of large networks on images.
  */

@@ -33,7 +33,7 @@ export interface ShortcutOptions extends IntervalOptions {
 const mostLevels = 20;
 
 /**
- * Shortcut models (Frans et al. 2024, "One step diffusion via shortcut models", eqs. 4-5) for an average-velocity field
+ * Shortcut models (Frans et al. 2024, "One step diffusion via shortcut models") for an average-velocity field
  * u(z, r, t), without a JVP: a step over [r, t], of size t - r = 2d, learns from two consecutive steps of half the size,
  *
  *     u_1 = u(z_t, t - d, t),  z' = z_t - d u_1,  u_2 = u(z', r, t - d),  |u(z_t, r, t) - sg((u_1 + u_2) / 2)|^2,

@@ -43,7 +43,7 @@ const leastNoise = 0.01;
 
 /**
  * A target of low variance for the option `velocity` of objectives (Xu, Tong & Jaakkola 2023, "Stable target field for reduced
- * variance score estimation in diffusion models", eq. 7, on straight paths). The velocity noise - data of one pair is an
+ * variance score estimation in diffusion models", on straight paths). The velocity noise - data of one pair is an
  * estimate of the marginal velocity E[v | z]; here the data of a whole group of the batch are weighted by how likely they
  * lead to z. With sigma the share of noise in z, t or 1 - t by the orientation,
  *

@@ -49,7 +49,7 @@ const [a, b, c] = [3.4445, -4.775, 2.0315];
  *
  * O(D) = U V^T for D = U S V^T, approximately: `iterations` times X <- a X + (b A + c A^2) X with A = X X^T, from
  * X = D / |D|, which takes the singular values near 1 (within about 0.7 to 1.2). The factor 0.2 sqrt(max(m, n)) gives
- * the step the size of one of Adam's (Liu et al. 2025, "Muon is scalable for LLM training", eq. 4), so one learning rate
+ * the step the size of one of Adam's (Liu et al. 2025, "Muon is scalable for LLM training"), so one learning rate
  * serves both.
  *
  * Vectors, and matrices thinner than `smallestSide` (the first and last layers of small networks), are Adam's, with
