@@ -85,3 +85,10 @@ const predicting = fx.models.dataPrediction(fx.models.averageVelocityMlp(begin))
 predicting.applyWithVelocity(predicting.init(rows), rows, rows, rows).u.item();
 // @ts-expect-error a velocity has no head
 fx.models.dataPrediction(velocity).applyWithVelocity;
+
+// A recipe is the rest of a trainer's options.
+export const trainers = [
+  new fx.Trainer({ ...fx.flow.recipes.tutorial({ dim: 2 }), data }),
+  new fx.Trainer({ ...fx.flow.recipes.paper({ dim: 2 }), data }),
+  new fx.Trainer({ ...fx.flow.recipes.best({ dim: 2 }), data, seed: 1, batchSize: 512 }),
+];
