@@ -247,3 +247,40 @@ t.test("a distribution with an atom is at it with its probability, and else as w
     t.throws(() => flow.withAtom(flow.uniformTimes(), options as never), { name: "ValueError" });
   t.throws(() => flow.withAtom({} as never, { at: 0, probability: 0.5 }), { name: "ValueError" });
 });
+
+t.test(
+  "scaled intervals keep the anchored end's distribution, and scale the other one's draw to it",
+  async (t) => {
+    const n = 20_000;
+    const share = flow.withAtom(flow.uniformTimes(), { at: 0, probability: 0.5 });
+    const end = flow.withAtom(flow.uniformTimes(), { at: 1, probability: 0.5 });
+    const mean = (x: readonly number[]) => x.reduce((a, b) => a + b, 0) / x.length;
+    for (const orientation of ["data-to-noise", "noise-to-data"] as const) {
+      const toNoise = orientation === "data-to-noise";
+      const times = flow.intervalTimes({ ...(toNoise ? { r: share } : { t: end }), order: "scaled" });
+      const {
+        r,
+        t: later,
+        equalCount,
+      } = flow
+        .meanFlow({ orientation, times, equalTimeFraction: 0.25 })
+        .sampleTimes(fx.random.key(4), n, { dtype: "float64" });
+      t.equal(equalCount, n / 4);
+      const [starts, ends] = [flat(r), flat(later)];
+      // As distances from the data, the anchored one first.
+      const [far, near] = toNoise ? [ends, starts] : [starts.map((x) => 1 - x), ends.map((x) => 1 - x)];
+      t.ok(
+        Math.abs(mean(far) - 0.5) < 0.01 && Math.abs(mean(far.map((x) => x * x)) - 1 / 3) < 0.01,
+        "uniform",
+      );
+      t.ok(far.every((x, i) => near[i]! <= x && (i >= equalCount || near[i] === x)));
+      const shares = near.slice(equalCount).map((x, i) => x / far[i + equalCount]!);
+      t.ok(
+        Math.abs(shares.filter((x) => x < 1e-12).length / shares.length - 0.5) < 0.015,
+        "half reach the data",
+      );
+      const others = shares.filter((x) => x >= 1e-12);
+      t.ok(Math.abs(mean(others) - 0.5) < 0.015 && Math.abs(mean(others.map((x) => x * x)) - 1 / 3) < 0.015);
+    }
+  },
+);

@@ -1,5 +1,5 @@
 import { ValueError } from "../errors.js";
-import { concat, maximum, minimum, slice } from "../ops/index.js";
+import { concat, maximum, minimum, mul, slice, sub } from "../ops/index.js";
 import { checkChoice, checkOptions, describe } from "../options.js";
 import { split } from "../random/index.js";
 import type { DType } from "../tensor/dtype.js";
@@ -34,7 +34,7 @@ export interface IntervalTimesOptions {
   /** Distribution of the later time. Default uniform in [0, 1). */
   readonly t?: TimeDistribution;
   /** See `intervalTimes`. Default "direct". */
-  readonly order?: "direct" | "sort-then-mask" | "mask-then-min";
+  readonly order?: "direct" | "sort-then-mask" | "mask-then-min" | "scaled";
 }
 
 /**
@@ -50,9 +50,11 @@ export interface IntervalTimesOptions {
  * - "mask-then-min": the first rows get r = t at the anchored draw, then r = min(r, t) in the others: t has exactly its
  *   distribution in every row. Where the draws lie the wrong way round a further row gets r = t; such a row is right,
  *   but not among those that save the derivative.
+ * - "scaled": t has exactly its distribution, and r = t rho, where rho has r's. Rows with r = t draw t's distribution.
  *
  * r and t are literally the earlier and the later time, in both orientations. Noise to data the anchored end is r:
- * the points with r = t stand there, and "mask-then-min" keeps r and sets t = max(r, t). So the mirror image of a
+ * the points with r = t stand there, "mask-then-min" keeps r and sets t = max(r, t), and "scaled" keeps r and sets
+ * 1 - t = (1 - r) (1 - tau), where tau has t's. So the mirror image of a
  * setting swaps the two distributions and mirrors each, t -> 1 - t: a logit-normal's mean changes its sign.
  *
  * The setting of the mean flow paper for CIFAR-10 (Geng et al. 2025, data to noise) has
@@ -72,10 +74,13 @@ export function intervalTimes(options: IntervalTimesOptions = {}): IntervalDistr
     "direct",
     "sort-then-mask",
     "mask-then-min",
+    "scaled",
   ]);
   return {
     name: `${order} intervals`,
-    sampleIntervals: { direct, "sort-then-mask": sortThenMask, "mask-then-min": maskThenMin }[order](times),
+    sampleIntervals: { direct, "sort-then-mask": sortThenMask, "mask-then-min": maskThenMin, scaled }[order](
+      times,
+    ),
   };
 }
 
@@ -147,6 +152,18 @@ function maskThenMin(times: Ends<TimeDistribution>): SampleIntervals {
   return (key, n, request) => {
     const { r, t } = masked(drawn(times, key, n, request), request);
     return anchorOf(request.orientation) === "t" ? { r: minimum(r, t), t } : { r, t: maximum(r, t) };
+  };
+}
+
+function scaled(times: Ends<TimeDistribution>): SampleIntervals {
+  return (key, n, request) => {
+    const { r, t } = drawn(times, key, n, request);
+    return masked(
+      anchorOf(request.orientation) === "t"
+        ? { r: mul(t, r), t }
+        : { r, t: sub(1, mul(sub(1, r), sub(1, t))) },
+      request,
+    );
   };
 }
 

@@ -75,7 +75,7 @@ export function paper(options: PaperRecipeOptions) {
 
 /**
  * What gave the best samples in one step on the checkerboard (docs/flow.md has the measurements): mean flow with the
- * stable target, so that its target has hardly any variance; half of the intervals reach the data; Muon for the hidden
+ * stable target, so that its target has hardly any variance; t is uniform and half of the intervals reach the data; Muon for the hidden
  * matrices, a rate that rises to 7e-3 in 100 steps and falls to 0 along half a cosine; an average of decay 0.998 over the
  * last parameters; batches of 4096. Meant for data in few dimensions, where the stable target has an effect.
  */
@@ -85,7 +85,7 @@ export function best(options: RecipeOptions) {
     model: averageVelocityMlp(network),
     objective: meanFlow({
       velocity: stableTarget({ groupSize: 512 }),
-      times: intervalTimes({ r: withAtom(uniformTimes(), { at: 0, probability: 0.5 }) }),
+      times: intervalTimes({ r: withAtom(uniformTimes(), { at: 0, probability: 0.5 }), order: "scaled" }),
     }),
     optimizer: muon({
       learningRate: warmupCosine({ peak: 7e-3, warmupSteps: Math.min(100, Math.floor(steps / 4)), steps }),
