@@ -1,5 +1,4 @@
-import * as fx from "fluxion";
-import { parseFlags, useBackend, wholeNumber } from "../support/flags.js";
+import { parseFlags, quickness, wholeNumber } from "../support/flags.js";
 
 /** What the demo is asked to do. */
 export interface Options {
@@ -43,10 +42,7 @@ export function readOptions(args: readonly string[]): Options | undefined {
     help: { type: "boolean", short: "h" },
   });
   if (flags.help === true) return undefined;
-  const quick = flags.quick === true;
-  if (flags.backend !== undefined) useBackend(flags.backend);
-  // Without the addon a step takes some fifty times as long.
-  const slow = quick && fx.backend() === "typescript";
+  const { quick, slow } = quickness(flags);
   return {
     quick,
     steps: wholeNumber("--steps", flags.steps, quick ? 200 : 5001, 1),

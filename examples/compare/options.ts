@@ -1,5 +1,4 @@
-import * as fx from "fluxion";
-import { chosen, parseFlags, useBackend, wholeNumber } from "../support/flags.js";
+import { chosen, parseFlags, quickness, wholeNumber } from "../support/flags.js";
 import { type DataSet, dataSets } from "./data-sets.js";
 import { further, type Method, methods } from "./methods.js";
 
@@ -58,10 +57,7 @@ export function readOptions(args: readonly string[]): Options | undefined {
     help: { type: "boolean", short: "h" },
   });
   if (flags.help === true) return undefined;
-  const quick = flags.quick === true;
-  if (flags.backend !== undefined) useBackend(flags.backend);
-  // Without the addon a step takes some fifty times as long.
-  const slow = quick && fx.backend() === "typescript";
+  const { quick, slow } = quickness(flags);
   const first = wholeNumber("--seed-from", flags["seed-from"], 0, 0);
   const count = wholeNumber("--seeds", flags.seeds, 1, 1);
   return {
