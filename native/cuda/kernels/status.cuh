@@ -1,0 +1,19 @@
+// The state of a run, in device memory: the first parameter of every kernel. native/cuda/status.h mirrors it.
+#pragma once
+
+namespace fluxion {
+
+struct Status {
+  // The least (position << 32 | index) of the indices that were out of range; all ones: none was.
+  unsigned long long error;
+  int errorOperation;  // the number of the operation that found it
+  int stopped;         // a loop's guard was not finite: no later step may change anything
+  long long completed;  // committed steps of the loop
+  long long ran;        // steps that ran, the uncommitted one included
+};
+
+__device__ __forceinline__ bool stopped(const Status* status) {
+  return status->stopped != 0 || status->error != ~0ull;
+}
+
+}  // namespace fluxion
