@@ -1,5 +1,6 @@
 export * from "./autodiff/index.js";
 export { type BackendInfo, type BackendName, backend, backends, setBackend } from "./backend/index.js";
+export { type MatmulPrecision, matmulPrecision, setMatmulPrecision } from "./backend/precision.js";
 export { type Inspection, inspect, type MemoryUse } from "./compile/inspect.js";
 export { type Jitted, jit } from "./compile/jit.js";
 export type { Kernel, KernelOutput } from "./compile/kernels.js";

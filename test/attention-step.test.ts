@@ -9,6 +9,7 @@ import { stripMine } from "#lib/compile/strip.js";
 import { BackendError } from "#lib/errors.js";
 import { allocate, type TypedArray } from "#lib/tensor/dtype.js";
 import { rowMajor, sizeOf } from "#lib/tensor/shape.js";
+import { onHost } from "#lib/tensor/storage.js";
 import { mutated } from "./support/mutated.js";
 
 type Float = "float32" | "float64";
@@ -258,14 +259,14 @@ function check(t: Test, c: Case, name: string, tolerance?: number): void {
   };
   for (const { name: backend } of available) {
     if (backend === "typescript") {
-      compare(backendOf(backend).compile(plan).run(inputs), backend);
+      compare(backendOf(backend).compile(plan).run(inputs).map(onHost), backend);
       continue;
     }
     for (const set of instructionSets()) {
       setInstructionSet(set);
       const results = [1, 3].map((count) => {
         setThreads(count);
-        return backendOf(backend).compile(plan).run(inputs);
+        return backendOf(backend).compile(plan).run(inputs).map(onHost);
       });
       compare(results[0]!, `${backend} ${set}`);
       if (results[0]!.some((array, i) => bits(array) !== bits(results[1]![i]!)))
@@ -479,7 +480,7 @@ t.test("the bits are the same for any number of threads", onCpu, async (t) => {
           const { plan, inputs } = planOf(makeCase(part, dtype, { batch, sizes, causal }));
           const results = [1, 2, 3, 8].map((count) => {
             setThreads(count);
-            return backend.compile(plan).run(inputs).map(bits).join();
+            return backend.compile(plan).run(inputs).map(onHost).map(bits).join();
           });
           t.equal(new Set(results).size, 1, `${part} ${dtype} [${batch}] ${sizes} ${causal}`);
         }
@@ -595,6 +596,6 @@ t.test("attention stays a step of its own beside a strip", async (t) => {
     ["strip", "attention"],
   );
   const inputs = longer.inputs.map((i) => allocate("float32", longer.buffers[i]!.size).map(normal));
-  const results = available.map(({ name }) => backendOf(name).compile(longer).run(inputs)[1]!);
+  const results = available.map(({ name }) => onHost(backendOf(name).compile(longer).run(inputs)[1]!));
   for (const result of results) t.ok(result.every((x, i) => Math.abs(x - results[0]![i]!) < 1e-4));
 });

@@ -256,3 +256,17 @@ t.test("a symbolic tensor has no values to read or to branch on", async (t) => {
   t.throws(() => fx.jit(() => fx.add(leaked!, 1))(), { name: "TraceError" });
   t.equal(fx.add(x, 1).item(), 2, "and the engine still works afterwards");
 });
+
+onEach("a tensor that was disposed of has no elements any more", async (t) => {
+  const x = fx.add(fx.tensor([1, 2, 3]), 1);
+  const y = fx.mul(x, 2);
+  x.dispose();
+  x.dispose();
+  t.equal(String(x), "Tensor(float32[3], disposed)");
+  for (const use of [() => x.toArray(), () => x.toTypedArray(), () => x.toNdarray(), () => fx.add(x, 1)])
+    t.throws(use, { name: "ValueError", message: /disposed of/ });
+  await t.rejects(x.read(), { name: "ValueError", message: /read: the tensor .* was disposed of/ });
+  await t.rejects(fx.jit(fx.sin).async(x), { name: "ValueError", message: /disposed of/ });
+  t.same(y.toArray(), [4, 6, 8], "what was computed of it stays");
+  t.throws(() => fx.jit((z: fx.Tensor) => z.dispose())(y), { name: "TraceError", message: /symbolic/ });
+});

@@ -1,16 +1,19 @@
 import type { Plan, StrippedPlan } from "../compile/plan.js";
 import { BackendError } from "../errors.js";
 import type { TypedArray } from "../tensor/dtype.js";
+import type { Storage } from "../tensor/storage.js";
 
 export type BackendName = "typescript" | "cpu" | "cuda";
 
 /** What runs plans. Nothing outside this folder knows which backend runs. */
-export interface Backend {
+export interface Backend<Output extends Storage = Storage> {
   readonly name: BackendName;
+  /** What a compiled plan depends on besides the plan and the name: programs of another value are not used. */
+  readonly settings?: string;
   /** The plan as the backend runs it, where that is not as it is compiled. */
   optimize?(plan: Plan): StrippedPlan;
   /** Prepares a plan once, to be run many times. */
-  compile(plan: Plan): Executable;
+  compile(plan: Plan): Executable<Output>;
 }
 
 /** What a run fails with when an index is out of range: `site` is that of the gather or scatter, when it has one. */
@@ -27,17 +30,19 @@ export class IndexOutOfRange extends BackendError {
   }
 }
 
-export interface Executable {
+/** A plan ready to run; `Output` is where its results lie. */
+export interface Executable<Output extends Storage = Storage> {
   /**
-   * Runs the plan on inputs of the plan's dtypes and sizes; gives new arrays.
+   * Runs the plan on inputs of the plan's dtypes and sizes; gives new arrays, on a device where the backend has one.
+   * Inputs may lie anywhere.
    * `seconds`, with an element for each step of the plan that the backend runs, gets the time of each.
    * Throws BackendError when an input does not fit (a detached buffer has length 0), and IndexOutOfRange.
    */
-  run(inputs: readonly TypedArray[], seconds?: Float64Array): TypedArray[];
+  run(inputs: readonly Storage[], seconds?: Float64Array): Output[];
   /** The same off the main thread; the inputs are copied before the call returns. */
-  runAsync(inputs: readonly TypedArray[]): Promise<TypedArray[]>;
+  runAsync(inputs: readonly Storage[]): Promise<Output[]>;
   /** A loop around the plan whose state stays with the backend; see Loop. Inputs are copied. */
-  loop(inputs: readonly TypedArray[], carried: number): Loop;
+  loop(inputs: readonly Storage[], carried: number): Loop;
 }
 
 /**

@@ -5,7 +5,9 @@ import type { Expression, Instruction, Plan, Step, StrippedPlan, StripStep, View
 import { stripMine } from "../compile/strip.js";
 import { BackendError } from "../errors.js";
 import { allocate, type DType, type TypedArray } from "../tensor/dtype.js";
-import { type Backend, type Executable, IndexOutOfRange, type Loop } from "./backend.js";
+import { onHost, type Storage } from "../tensor/storage.js";
+import type { Backend, Executable, Loop } from "./backend.js";
+import { messageOf, translated, translatedAsync } from "./native-errors.js";
 
 /** What the addon exports. Lists of names give the codes: a name's code is its position. */
 interface Addon {
@@ -52,7 +54,7 @@ function addon(): Addon {
   try {
     loaded = createRequire(import.meta.url)(path) as Addon;
   } catch (cause) {
-    throw new BackendError(`the cpu addon cannot be loaded: ${message(cause)}`, { cause });
+    throw new BackendError(`the cpu addon cannot be loaded: ${messageOf(cause)}`, { cause });
   }
   // Node waits for its worker threads before it exits: let running loops end with the step at hand.
   process.once("exit", loaded.stop);
@@ -71,7 +73,7 @@ function buildFailure(): string {
 }
 
 /** The backend of the C++ addon. Throws BackendError, with the reason, where the addon cannot be loaded. */
-export function cpuBackend(): Backend {
+export function cpuBackend(): Backend<TypedArray> {
   const native = addon();
   // A faulty FLUXION_NUM_THREADS or FLUXION_ISA shows here, not in the first run.
   translated(() => native.threads());
@@ -141,7 +143,7 @@ export function workspaceBytes(plan: Plan): number {
   return translated(() => native.createPlan(serialise(native, optimize(plan))).workspaceBytes());
 }
 
-class CpuExecutable implements Executable {
+class CpuExecutable implements Executable<TypedArray> {
   readonly #plan: Plan;
   readonly #native: NativePlan;
 
@@ -150,23 +152,26 @@ class CpuExecutable implements Executable {
     this.#native = translated(() => native.createPlan(serialise(native, optimize(plan))));
   }
 
-  run(inputs: readonly TypedArray[], seconds?: Float64Array): TypedArray[] {
+  run(inputs: readonly Storage[], seconds?: Float64Array): TypedArray[] {
     const outputs = this.#newOutputs();
-    translated(() => this.#native.run(inputs, outputs, seconds));
+    const arrays = inputs.map(onHost);
+    translated(() => this.#native.run(arrays, outputs, seconds));
     return outputs;
   }
 
-  async runAsync(inputs: readonly TypedArray[]): Promise<TypedArray[]> {
+  async runAsync(inputs: readonly Storage[]): Promise<TypedArray[]> {
     const outputs = this.#newOutputs();
-    await translatedAsync(() => this.#native.runAsync(inputs, outputs));
+    const arrays = inputs.map(onHost);
+    await translatedAsync(() => this.#native.runAsync(arrays, outputs));
     return outputs;
   }
 
-  loop(inputs: readonly TypedArray[], carried: number): Loop {
+  loop(inputs: readonly Storage[], carried: number): Loop {
+    const arrays = inputs.map(onHost);
     return new CpuLoop(
       this.#plan,
       carried,
-      translated(() => this.#native.loop(inputs, carried)),
+      translated(() => this.#native.loop(arrays, carried)),
     );
   }
 
@@ -230,37 +235,6 @@ function bufferOf(plan: Plan, number: number): { dtype: DType; size: number } {
   const buffer = plan.buffers[number];
   if (!buffer) throw new BackendError(`malformed plan: there is no buffer ${number}`);
   return buffer;
-}
-
-function message(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** The addon throws plain errors; users get ours. */
-function translated<T>(call: () => T): T {
-  try {
-    return call();
-  } catch (cause) {
-    throw translation(cause);
-  }
-}
-
-async function translatedAsync<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (cause) {
-    throw translation(cause);
-  }
-}
-
-function translation(cause: unknown): BackendError {
-  if (cause instanceof BackendError) return cause;
-  // The addon says at the end of the message at which site an index is out of range.
-  const [, problem, site] =
-    /^(index -?\d+ is out of range for an axis of size \d+)(?: at site (\d+))?$/.exec(message(cause)) ?? [];
-  if (problem !== undefined)
-    return new IndexOutOfRange(problem, site === undefined ? undefined : Number(site));
-  return new BackendError(message(cause), { cause });
 }
 
 /** The plan as one list of words; native/common/plan.cc says how they are laid out. Doubles count exactly to 2^53. */

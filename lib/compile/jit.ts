@@ -5,7 +5,7 @@ import { isTracing } from "../graph/trace.js";
 import { show } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { flatten, type Structure, unflatten } from "../tensor/tree.js";
-import { Program, RecentlyUsed } from "./program.js";
+import { Program, RecentlyUsed, settingsOf } from "./program.js";
 
 interface Compiled {
   readonly program: Program;
@@ -41,7 +41,7 @@ export function jit<F extends (...args: any[]) => unknown>(f: F): Jitted<F> {
         );
     const backend = currentBackend();
     const specs = leaves.map((x) => `${x.dtype}${show(x.shape)}`).join();
-    const entry = cache.get(`${backend.name} ${structure.key} ${specs}`, () => {
+    const entry = cache.get(`${settingsOf(backend)} ${structure.key} ${specs}`, () => {
       const { graph, result } = traceFunction("jit", f, structure, leaves, false);
       return { program: new Program(graph, backend), captured: graph.captured, result };
     });

@@ -3,6 +3,7 @@ import { type Backend, currentBackend, type Loop } from "../backend/index.js";
 import { DTypeError, ShapeError, ValueError } from "../errors.js";
 import type { TypedArray } from "../tensor/dtype.js";
 import { sameShape, show } from "../tensor/shape.js";
+import { onHost } from "../tensor/storage.js";
 import { Tensor } from "../tensor/tensor.js";
 import { checkSameStructure, flatten, type Structure, unflatten } from "../tensor/tree.js";
 import { lower } from "./lower.js";
@@ -68,7 +69,7 @@ export function compileLoop<S>(
     write: (next) => {
       const after = flatten(next);
       checkState("write", structure, leaves, after.structure, after.leaves);
-      const arrays = after.leaves.map(elements);
+      const arrays = after.leaves.map((x) => onHost(elements(x)));
       arrays.forEach((array, i) => {
         loop.write(i, array);
       });

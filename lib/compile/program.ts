@@ -1,11 +1,10 @@
 import { type Executable, IndexOutOfRange } from "../backend/backend.js";
 import { type Backend, currentBackend } from "../backend/index.js";
-import { BackendError, ValueError } from "../errors.js";
+import { BackendError } from "../errors.js";
 import { type Graph, type Node, numberedNodes } from "../graph/graph.js";
 import { graphKey } from "../graph/print.js";
 import { setRunner } from "../graph/trace.js";
-import type { TypedArray } from "../tensor/dtype.js";
-import { show } from "../tensor/shape.js";
+import type { Storage } from "../tensor/storage.js";
 import { Tensor } from "../tensor/tensor.js";
 import { expand } from "./expand.js";
 import { lower } from "./lower.js";
@@ -49,7 +48,7 @@ export class Program {
     }
   }
 
-  #wrap(inputs: readonly Tensor[], arrays: readonly TypedArray[]): Tensor[] {
+  #wrap(inputs: readonly Tensor[], arrays: readonly Storage[]): Tensor[] {
     const value = new Map<Node, Tensor>(this.#graph.inputs.map((node, i) => [node, inputs[i]!]));
     for (const [i, node] of this.#computed.entries())
       value.set(node, Tensor.fromData(arrays[i]!, node.shape, node.dtype));
@@ -68,14 +67,14 @@ export function located(error: unknown, graph: Graph): unknown {
   return location === undefined ? error : new BackendError(error.problem, { location });
 }
 
-/** The elements of a concrete tensor, whole. */
-export function elements(x: Tensor): TypedArray {
-  const { data } = x;
-  if (data === undefined || data.length !== x.size)
-    throw new ValueError(
-      `a tensor of shape ${show(x.shape)} needs ${x.size} elements, its buffer holds ${data?.length ?? 0}: it was detached or resized`,
-    );
-  return data;
+/** The elements of a concrete tensor, whole, where they are. */
+export function elements(x: Tensor): Storage {
+  return x.storage("run");
+}
+
+/** What programs of a backend are kept apart by, besides what they compute. */
+export function settingsOf(backend: Backend): string {
+  return `${backend.name} ${backend.settings ?? ""}`;
 }
 
 /** A cache that forgets what was not used for longest. */
@@ -105,6 +104,6 @@ setRunner((traced, inputs) => {
   const backend = currentBackend();
   const graph = expand(traced);
   return programs
-    .get(`${backend.name}\n${graphKey(graph)}`, () => new Program(graph, backend))
+    .get(`${settingsOf(backend)}\n${graphKey(graph)}`, () => new Program(graph, backend))
     .run(inputs, graph);
 });

@@ -60,9 +60,7 @@ function checkReach({ data, shape, stride, offset }: NdArray<TypedArray>, size: 
     );
 }
 
-/** An ndarray over the tensor's own elements, without a copy: for reading, since tensors are immutable. */
+/** An ndarray over the tensor's own elements (of a tensor on a device: a copy), for reading, since tensors are immutable. */
 export function toNdArray(x: Tensor): NdArray<TypedArray> {
-  // A symbolic or detached tensor throws when it is read.
-  const data = x.data?.length === x.size ? x.data : x.toTypedArray();
-  return ndarray(data, [...x.shape]);
+  return ndarray(x.elements("toNdarray"), [...x.shape]);
 }

@@ -1,6 +1,7 @@
 import { TraceError, ValueError } from "../errors.js";
 import { allocate, type DType, type TypedArray } from "./dtype.js";
 import { type Shape, show, sizeOf } from "./shape.js";
+import { isOnDevice, onHost, type Storage } from "./storage.js";
 
 /** Numbers in nested arrays, as `toArray` gives them. */
 export type NestedArray = number | boolean | NestedArray[];
@@ -16,22 +17,22 @@ export class Tensor {
   readonly dtype: DType;
   /** Number of elements. */
   readonly size: number;
-  /** The elements of a concrete tensor. Internal: shared, not to be written. */
-  readonly data: TypedArray | undefined;
   /** What a symbolic tensor stands for. Internal to lib/graph. */
   readonly symbol: object | undefined;
+  /** Of a concrete tensor, until it is disposed of. */
+  #storage: Storage | undefined;
 
-  private constructor(shape: Shape, dtype: DType, data: TypedArray | undefined, symbol: object | undefined) {
+  private constructor(shape: Shape, dtype: DType, storage: Storage | undefined, symbol: object | undefined) {
     this.shape = shape;
     this.dtype = dtype;
     this.size = sizeOf(shape);
-    this.data = data;
     this.symbol = symbol;
+    this.#storage = storage;
   }
 
-  /** Internal: a concrete tensor over an array of the right type and length, without a copy. */
-  static fromData(data: TypedArray, shape: Shape, dtype: DType): Tensor {
-    return new Tensor(shape, dtype, data, undefined);
+  /** Internal: a concrete tensor over elements of the right type and number, without a copy. */
+  static fromData(storage: Storage, shape: Shape, dtype: DType): Tensor {
+    return new Tensor(shape, dtype, storage, undefined);
   }
 
   /** Internal: a symbolic tensor. */
@@ -49,18 +50,40 @@ export class Tensor {
     return this.symbol !== undefined;
   }
 
-  /** The elements, for reading; throws on a symbolic tensor or when the buffer was detached. */
-  private elements(method: string): TypedArray {
-    if (this.data === undefined)
-      throw new TraceError(
-        `${method}: the tensor is symbolic (${this.dtype}${show(this.shape)}): inside a traced function there are no ` +
-          "values yet, so one cannot read or branch on them; use where(), or move this outside of jit, grad or jvp",
-      );
-    if (this.data.length !== this.size)
+  /**
+   * Frees the elements now, rather than when the tensor is collected: what a tensor of the cuda backend holds on the
+   * device. Any later use of its elements throws ValueError, on every backend. Doing it twice does nothing.
+   *
+   * @throws TraceError when the tensor is symbolic
+   */
+  dispose(): void {
+    if (this.isSymbolic) throw this.#noValues("dispose");
+    if (this.#storage !== undefined) disposal?.(this.#storage);
+    this.#storage = undefined;
+  }
+
+  /** Internal: the elements where they are, not to be written. Throws as the methods do that read them. */
+  storage(method: string): Storage {
+    if (this.isSymbolic) throw this.#noValues(method);
+    if (this.#storage === undefined)
+      throw new ValueError(`${method}: the tensor (${this.dtype}${show(this.shape)}) was disposed of`);
+    if (this.#storage.length !== this.size)
       throw new ValueError(
-        `${method}: the tensor's buffer holds ${this.data.length} elements, ${this.size} are needed: it was detached or resized`,
+        `${method}: the tensor's buffer holds ${this.#storage.length} elements, ${this.size} are needed: it was detached or resized`,
       );
-    return this.data;
+    return this.#storage;
+  }
+
+  #noValues(method: string): TraceError {
+    return new TraceError(
+      `${method}: the tensor is symbolic (${this.dtype}${show(this.shape)}): inside a traced function there are no ` +
+        "values yet, so one cannot read or branch on them; use where(), or move this outside of jit, grad or jvp",
+    );
+  }
+
+  /** Internal: the elements, for reading; of a tensor on the host its own. */
+  elements(method: string): TypedArray {
+    return onHost(this.storage(method));
   }
 
   /** The only element, as a number (bool: 0 or 1). Throws unless the size is 1. */
@@ -87,12 +110,14 @@ export class Tensor {
 
   /** A copy of the elements in row-major order (bool: a Uint8Array of 0 and 1). */
   toTypedArray(): TypedArray {
-    return this.elements("toTypedArray").slice();
+    const storage = this.storage("toTypedArray");
+    return isOnDevice(storage) ? storage.read() : storage.slice();
   }
 
-  /** The same as toTypedArray, as a promise: the form that also serves tensors on a device. */
+  /** The same as toTypedArray, as a promise: the event loop goes on while a device computes the elements. */
   async read(): Promise<TypedArray> {
-    return this.toTypedArray();
+    const storage = this.storage("read");
+    return isOnDevice(storage) ? storage.readAsync() : storage.slice();
   }
 
   /** Symbolic tensors must not be turned into numbers by accident (`if (x > 0)`, `x + 1`). */
@@ -103,17 +128,27 @@ export class Tensor {
   }
 
   toString(): string {
-    if (this.data === undefined) return `Tensor(symbolic ${this.dtype}${show(this.shape)})`;
-    if (this.data.length !== this.size) return `Tensor(${this.dtype}${show(this.shape)}, detached)`;
+    const kind = `${this.dtype}${show(this.shape)}`;
+    if (this.isSymbolic) return `Tensor(symbolic ${kind})`;
+    if (this.#storage === undefined) return `Tensor(${kind}, disposed)`;
+    if (this.#storage.length !== this.size) return `Tensor(${kind}, detached)`;
     const text = (value: NestedArray): string =>
       Array.isArray(value) ? `[${value.map(text).join(",")}]` : String(value);
     const few = this.size <= 64 ? text(this.toArray()) : `${this.size} elements`;
-    return `Tensor(${this.dtype}${show(this.shape)}, ${few})`;
+    return `Tensor(${kind}, ${few})`;
   }
 
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return this.toString();
   }
+}
+
+/** What a backend does to free a storage before it is collected. */
+let disposal: ((storage: Storage) => void) | undefined;
+
+/** Internal: a backend with memory of its own says here how it frees what it has of a storage. */
+export function setDisposal(dispose: (storage: Storage) => void): void {
+  disposal = dispose;
 }
 
 /** A concrete tensor filled with one value. */

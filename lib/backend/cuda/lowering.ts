@@ -1,6 +1,7 @@
 import type { BufferSpec } from "../../compile/plan.js";
 import { byteSize, type DType } from "../../tensor/dtype.js";
-import type { CudaBuffer, Launch, MatmulPrecision, Operation } from "./program.js";
+import type { MatmulPrecision } from "../precision.js";
+import type { CudaBuffer, Launch, Operation } from "./program.js";
 
 /** What the source is made for. */
 export interface Target {

@@ -1,3 +1,5 @@
+import type { MatmulPrecision } from "../precision.js";
+
 /**
  * What the addon runs for a plan: CUDA source, and an ordered list of operations over buffers, as plain data.
  *
@@ -91,6 +93,3 @@ export interface Turns {
   readonly xs: readonly number[];
   readonly ys: readonly number[];
 }
-
-/** How exactly float32 matrix products are taken: "tf32" and "bfloat16" round the operands to 10 and 7 bits of mantissa. */
-export type MatmulPrecision = "float32" | "tf32" | "bfloat16";

@@ -1,15 +1,16 @@
 import type { Plan } from "../../compile/plan.js";
 import { BackendError } from "../../errors.js";
 import type { TypedArray } from "../../tensor/dtype.js";
+import { onHost } from "../../tensor/storage.js";
 import type { Executable, Loop } from "../backend.js";
+import { validatePlan } from "../validate.js";
 import { allocateOutputs, checkArray, copyOf, guarded, nextTurn } from "./calls.js";
 import { openLoop } from "./loop.js";
 import { execute, type Program, prepare } from "./steps.js";
 import { registerPlan, releasedWith, threadOf } from "./thread.js";
-import { validatePlan } from "./validate.js";
 
 /** Checks the plan; its kernels are generated on the first run, on the thread that runs it. */
-export function createExecutable(plan: Plan): Executable {
+export function createExecutable(plan: Plan): Executable<TypedArray> {
   validatePlan(plan);
   const id = registerPlan();
   let program: Program | undefined;
@@ -24,11 +25,12 @@ export function createExecutable(plan: Plan): Executable {
     });
   };
 
-  const executable: Executable = {
-    run,
+  const executable: Executable<TypedArray> = {
+    run: (inputs, seconds) => run(inputs.map(onHost), seconds),
     async runAsync(inputs) {
-      checkInputs(plan, inputs);
-      const copies = guarded(() => inputs.map(copyOf));
+      const arrays = inputs.map(onHost);
+      checkInputs(plan, arrays);
+      const copies = guarded(() => arrays.map(copyOf));
       const thread = await threadOf();
       if (!thread) {
         await nextTurn();
@@ -38,8 +40,9 @@ export function createExecutable(plan: Plan): Executable {
       return reply.arrays;
     },
     loop(inputs, carried): Loop {
-      checkInputs(plan, inputs);
-      return guarded(() => openLoop(id, plan, inputs, carried));
+      const arrays = inputs.map(onHost);
+      checkInputs(plan, arrays);
+      return guarded(() => openLoop(id, plan, arrays, carried));
     },
   };
   releasedWith(executable, { kind: "forget", plan: id });

@@ -1,3 +1,4 @@
+import type { TypedArray } from "../../tensor/dtype.js";
 import type { Backend } from "../backend.js";
 import { createExecutable } from "./executable.js";
 
@@ -10,7 +11,7 @@ import { createExecutable } from "./executable.js";
  * cross-origin isolated), they run on the main thread, after a turn of the event loop and, loops, with further
  * turns in between.
  */
-export const typescriptBackend: Backend = {
+export const typescriptBackend: Backend<TypedArray> = {
   name: "typescript",
   compile: createExecutable,
 };

@@ -1,4 +1,4 @@
-import { buffersOf, writtenBy } from "../../compile/memory.js";
+import { buffersOf, writtenBy } from "../compile/memory.js";
 import {
   type AttentionStep,
   type Expression,
@@ -9,10 +9,10 @@ import {
   type Step,
   scalarOps,
   type View,
-} from "../../compile/plan.js";
-import { BackendError } from "../../errors.js";
-import { byteSize, type DType, isDType, isFloat } from "../../tensor/dtype.js";
-import { sizeOf } from "../../tensor/shape.js";
+} from "../compile/plan.js";
+import { BackendError } from "../errors.js";
+import { byteSize, type DType, isDType, isFloat } from "../tensor/dtype.js";
+import { sizeOf } from "../tensor/shape.js";
 
 /**
  * Checks that a plan keeps the contract: buffers and values exist, dtypes agree, views stay inside of their
