@@ -4,10 +4,11 @@ import { fileURLToPath } from "node:url";
 import type { Expression, Instruction, Plan, Step, StrippedPlan, StripStep, View } from "../compile/plan.js";
 import { stripMine } from "../compile/strip.js";
 import { BackendError } from "../errors.js";
-import { allocate, type DType, type TypedArray } from "../tensor/dtype.js";
+import { allocate, type TypedArray } from "../tensor/dtype.js";
 import { onHost, type Storage } from "../tensor/storage.js";
 import type { Backend, Executable, Loop } from "./backend.js";
 import { messageOf, translated, translatedAsync } from "./native-errors.js";
+import { bufferOf, type NativeLoop, StateLoop } from "./native-loop.js";
 
 /** What the addon exports. Lists of names give the codes: a name's code is its position. */
 interface Addon {
@@ -33,13 +34,6 @@ interface NativePlan {
   runAsync(inputs: readonly TypedArray[], outputs: readonly TypedArray[]): Promise<void>;
   loop(inputs: readonly TypedArray[], carried: number): NativeLoop;
   workspaceBytes(): number;
-}
-
-interface NativeLoop {
-  run(steps: number, observed: readonly TypedArray[]): Promise<{ completed: number; ran: number }>;
-  read(index: number, target: TypedArray): void;
-  write(index: number, data: TypedArray): void;
-  dispose(): void;
 }
 
 let loaded: Addon | undefined;
@@ -168,7 +162,7 @@ class CpuExecutable implements Executable<TypedArray> {
 
   loop(inputs: readonly Storage[], carried: number): Loop {
     const arrays = inputs.map(onHost);
-    return new CpuLoop(
+    return new StateLoop(
       this.#plan,
       carried,
       translated(() => this.#native.loop(arrays, carried)),
@@ -181,60 +175,6 @@ class CpuExecutable implements Executable<TypedArray> {
       return allocate(dtype, size);
     });
   }
-}
-
-class CpuLoop implements Loop {
-  readonly #plan: Plan;
-  readonly #carried: number;
-  readonly #native: NativeLoop;
-
-  constructor(plan: Plan, carried: number, native: NativeLoop) {
-    this.#plan = plan;
-    this.#carried = carried;
-    this.#native = native;
-  }
-
-  async run(steps: number): Promise<{ completed: number; observed: TypedArray[] }> {
-    if (!(Number.isSafeInteger(steps) && steps >= 0)) {
-      throw new BackendError(`the number of steps is ${steps}; use a nonnegative integer`);
-    }
-    const specs = this.#plan.outputs.slice(this.#carried).map((number) => bufferOf(this.#plan, number));
-    const room = specs.map(({ dtype, size }) => allocate(dtype, size * steps));
-    const { completed, ran } = await translatedAsync(() => this.#native.run(steps, room));
-    const observed = room.map((array, i) =>
-      ran === steps ? array : array.slice(0, ran * (specs[i]?.size ?? 0)),
-    );
-    return { completed, observed };
-  }
-
-  read(index: number): TypedArray {
-    const { dtype, size } = this.#stateBuffer(index);
-    const target = allocate(dtype, size);
-    translated(() => this.#native.read(index, target));
-    return target;
-  }
-
-  write(index: number, data: TypedArray): void {
-    this.#stateBuffer(index);
-    translated(() => this.#native.write(index, data));
-  }
-
-  dispose(): void {
-    this.#native.dispose();
-  }
-
-  #stateBuffer(index: number): { dtype: DType; size: number } {
-    const number = index >= 0 && index < this.#carried ? this.#plan.inputs[index] : undefined;
-    if (number === undefined)
-      throw new BackendError(`there is no carried state ${index} of ${this.#carried}`);
-    return bufferOf(this.#plan, number);
-  }
-}
-
-function bufferOf(plan: Plan, number: number): { dtype: DType; size: number } {
-  const buffer = plan.buffers[number];
-  if (!buffer) throw new BackendError(`malformed plan: there is no buffer ${number}`);
-  return buffer;
 }
 
 /** The plan as one list of words; native/common/plan.cc says how they are laid out. Doubles count exactly to 2^53. */

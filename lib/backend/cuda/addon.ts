@@ -1,4 +1,5 @@
 import type { TypedArray } from "../../tensor/dtype.js";
+import type { NativeLoop } from "../native-loop.js";
 import type { CudaBody } from "./program.js";
 
 /** What the addon exports (native/cuda/binding.cc). Every fault is an Error with a message for the user. */
@@ -67,15 +68,8 @@ export interface NativeProgram {
   run(inputs: readonly NativeBuffer[], seconds?: Float64Array): NativeBuffer[];
   /** Resolves when all that was started before is done, without blocking the main thread. */
   finished(): Promise<void>;
+  /** A step is one launch of a CUDA graph; the state and what does not change stay on the device. */
   loop(inputs: readonly NativeBuffer[], carried: number): NativeLoop;
   /** Device memory that a run takes besides inputs and outputs. */
   workspaceBytes(): number;
-}
-
-/** A step is one launch of a CUDA graph; the state and what does not change stay on the device. */
-export interface NativeLoop {
-  run(steps: number, observed: readonly TypedArray[]): Promise<{ completed: number; ran: number }>;
-  read(index: number, target: TypedArray): void;
-  write(index: number, data: TypedArray): void;
-  dispose(): void;
 }
