@@ -1,4 +1,4 @@
-import type { Expression, Instruction, View } from "../../compile/plan.js";
+import type { Expression, Instruction, ScalarOp, View } from "../../compile/plan.js";
 import { type DType, isFloat } from "../../tensor/dtype.js";
 import { cTypes } from "./lowering.js";
 
@@ -34,8 +34,11 @@ export function emitExpression(expression: Expression, scope: ExpressionScope): 
   const prefix = scope.prefix ?? "v";
   const value = (k: number) => `${prefix}${k}`;
   const lines: string[] = [];
-  /** The variable with both words of a Threefry block, by its arguments. */
-  const blocks = new Map<string, string>();
+  /** Variables with the two results of a pair, by the call that gives them. */
+  const pairs = new Map<string, string>();
+  const there = new Set(
+    instructions.flatMap((i) => ("args" in i && pairOf[i.op] ? [`${i.op} ${i.args}`] : [])),
+  );
   const codeOf = (instruction: Instruction, k: number): string => {
     const { op, dtype } = instruction;
     switch (op) {
@@ -49,21 +52,18 @@ export function emitExpression(expression: Expression, scope: ExpressionScope): 
         return indexCode(instruction, scope.coordinates);
     }
     const args = instruction.args.map(value);
-    switch (op) {
-      case "threefry0":
-      case "threefry1":
-      case "threefryXor": {
-        // Both words of a block come from the same rounds.
-        const key = args.join(", ");
-        let block = blocks.get(key);
-        if (block === undefined) {
-          block = `${value(k)}_block`;
-          blocks.set(key, block);
-          lines.push(`const fluxion::Words ${block} = fluxion::threefry(${key});`);
-        }
-        const [x, y] = [`${block}.x`, `${block}.y`];
-        return op === "threefry0" ? x : op === "threefry1" ? y : `${x} ^ ${y}`;
+    const pair = pairOf[op];
+    if (pair && (pair.partner === undefined || there.has(`${pair.partner} ${instruction.args}`))) {
+      const call = `fluxion::${pair.call}(${args.join(", ")})`;
+      let both = pairs.get(call);
+      if (both === undefined) {
+        both = `${value(k)}_both`;
+        pairs.set(call, both);
+        lines.push(`const auto ${both} = ${call};`);
       }
+      return pair.result(both);
+    }
+    switch (op) {
       case "cast": {
         // A bool and its C++ type, a byte, are told apart: the byte is 0 or 1 already.
         const operand = instructions[instruction.args[0]!]!.dtype === "bool" ? `int(${args[0]})` : args[0];
@@ -85,6 +85,21 @@ export function emitExpression(expression: Expression, scope: ExpressionScope): 
   });
   return { lines, value, dtype: (k) => instructions[k]!.dtype };
 }
+
+/**
+ * Functions that one call computes two at a time: which one, and how the result reads. Worth it when the partner is taken of
+ * the same arguments; the words of a Threefry block always come from the same rounds.
+ */
+const pairOf: Partial<Record<ScalarOp, { call: string; partner?: ScalarOp; result(both: string): string }>> =
+  {
+    threefry0: { call: "threefry", result: (both) => `${both}.x` },
+    threefry1: { call: "threefry", result: (both) => `${both}.y` },
+    threefryXor: { call: "threefry", result: (both) => `${both}.x ^ ${both}.y` },
+    gelu: { call: "geluBoth", partner: "geluSlope", result: (both) => `${both}.value` },
+    geluSlope: { call: "geluBoth", partner: "gelu", result: (both) => `${both}.slope` },
+    sin: { call: "sinCos", partner: "cos", result: (both) => `${both}.sine` },
+    cos: { call: "sinCos", partner: "sin", result: (both) => `${both}.cosine` },
+  };
 
 /** One assignment for each output of the expression. */
 export function emitStores(
