@@ -124,6 +124,11 @@ export class Lowering {
     this.#operations.push({ ...operation, step: this.#step } as Operation);
   }
 
+  /** The number of a check of indices: no other one of the program has it. */
+  nextCheck(): number {
+    return this.#source.nextCheck();
+  }
+
   /** For the body of a loop: its kernels join this source. */
   nested(buffers: readonly BufferSpec[], arenaBytes: number): Lowering {
     return new Lowering(this.target, buffers, arenaBytes, this.#source);
@@ -177,6 +182,11 @@ export class SharedSource {
   }
 
   readonly #texts: string[] = [];
+  #checks = 0;
+
+  nextCheck(): number {
+    return this.#checks++;
+  }
 
   text(): string {
     const includes = [...this.#includes].sort().map((header) => `#include "${header}"`);

@@ -43,8 +43,8 @@ export interface Launch {
   readonly sharedBytes: number;
   /** The buffers whose addresses are the arguments after the status. */
   readonly buffers: readonly number[];
-  /** Of a check of indices: what an error says. */
-  readonly check?: { readonly size: number; readonly site: number | undefined };
+  /** Of a check of indices: its number in the program, which a failed check leaves in the status, and what an error says. */
+  readonly check?: { readonly number: number; readonly size: number; readonly site: number | undefined };
 }
 
 /** Sets a buffer to zero bytes. */

@@ -1,5 +1,5 @@
+import { collapse, isEmpty } from "../../compile/collapse.js";
 import type { Expression, MapStep } from "../../compile/plan.js";
-import { collapse, isEmpty } from "./collapse.js";
 import { buildKernel, emptyLines, type Kernel, type Lines, type Nest, type Scope } from "./kernel.js";
 import type { PreparedStep } from "./steps.js";
 

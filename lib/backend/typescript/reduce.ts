@@ -1,6 +1,6 @@
+import { collapse, isEmpty, mapStrides } from "../../compile/collapse.js";
 import type { Instruction, Reducer, ReduceStep, View } from "../../compile/plan.js";
 import { type DType, isFloat, type TypedArray } from "../../tensor/dtype.js";
-import { collapse, isEmpty, mapStrides } from "./collapse.js";
 import { buildKernel, emptyLines, type Lines, type Scope } from "./kernel.js";
 import { prepareMap } from "./map.js";
 import type { PreparedStep, StepContext } from "./steps.js";

@@ -6,7 +6,7 @@ namespace fluxion {
 struct Status {
   // The least (position << 32 | index) of the indices that were out of range; all ones: none was.
   unsigned long long error;
-  int errorOperation;  // the number of the operation that found it
+  int errorOperation;  // the number of the check that found it
   int stopped;         // a loop's guard was not finite: no later step may change anything
   long long completed;  // committed steps of the loop
   long long ran;        // steps that ran, the uncommitted one included

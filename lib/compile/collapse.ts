@@ -1,5 +1,5 @@
-import type { Expression, Instruction } from "../../compile/plan.js";
-import { sizeOf } from "../../tensor/shape.js";
+import { sizeOf } from "../tensor/shape.js";
+import type { Expression, Instruction } from "./plan.js";
 
 /** An index space and an expression over it. All views have a stride for each axis. */
 export interface Domain {
