@@ -5,14 +5,11 @@ import { traceGraph } from "#lib/graph/trace.js";
 import { operation } from "#lib/ops/operation.js";
 import * as raw from "#lib/ops/raw.js";
 import { rules } from "#lib/ops/rules.js";
+import { backends } from "./support/backends.js";
 
 type T = fx.Tensor;
 type F = (...x: T[]) => fx.tree.Tree;
 type F1 = (x: T) => T;
-
-const cpu = fx.backends().find((b) => b.name === "cpu")!;
-if (!cpu.available) t.comment(`only typescript is tested: ${cpu.reason}`);
-const backends: fx.BackendName[] = cpu.available ? ["typescript", "cpu"] : ["typescript"];
 
 /** A test on every backend of this machine. */
 function onEach(name: string, body: (t: Test) => void | Promise<void>): void {

@@ -4,15 +4,12 @@ import { lower } from "#lib/compile/lower.js";
 import type { Expression, MapStep, MatMulStep, Plan, ReduceStep, Step, View } from "#lib/compile/plan.js";
 import { byteSize } from "#lib/tensor/dtype.js";
 import { rowMajor } from "#lib/tensor/shape.js";
+import { backends } from "./support/backends.js";
 import { randomProgram } from "./support/random-program.js";
 
 type T = fx.Tensor;
 
 fx.setBackend("typescript");
-
-const cpu = fx.backends().find((b) => b.name === "cpu")!;
-if (!cpu.available) t.comment(`only typescript is tested: ${cpu.reason}`);
-const backends: fx.BackendName[] = cpu.available ? ["typescript", "cpu"] : ["typescript"];
 
 const planOf = <A extends readonly unknown[]>(f: (...args: A) => unknown, ...args: A): Plan =>
   lower(fx.inspect(f, ...args).graph);

@@ -4,13 +4,11 @@ import { setThreads, threads } from "#lib/backend/cpu.js";
 import { type Graph, liveNodes, type Node } from "#lib/graph/graph.js";
 import { emit, evaluate } from "#lib/graph/trace.js";
 import { rules } from "#lib/ops/rules.js";
+import { backends, hasCpu } from "./support/backends.js";
 import { difference, eachSeed, sameBits, total } from "./support/compare.js";
 import { type RandomProgram, randomProgram } from "./support/random-program.js";
 
 type T = fx.Tensor;
-
-const cpu = fx.backends().find((b) => b.name === "cpu")!;
-if (!cpu.available) t.comment(`only typescript is tested: ${cpu.reason}`);
 
 /** The outputs; then a float64 number that depends on all float outputs, and its gradient by all float inputs. */
 function withGradient({ f, floats }: RandomProgram): (...inputs: T[]) => T[] {
@@ -36,15 +34,12 @@ function oneByOne(graph: Graph, inputs: readonly T[]): T[] {
   return graph.outputs.map((node) => values.get(node)!);
 }
 
-const onTypescript = <R>(work: () => R): R => {
-  fx.setBackend("typescript");
+const on = <R>(backend: fx.BackendName, work: () => R): R => {
+  fx.setBackend(backend);
   return work();
 };
-
-const onCpu = <R>(work: () => R): R => {
-  fx.setBackend("cpu");
-  return work();
-};
+const onTypescript = <R>(work: () => R): R => on("typescript", work);
+const onCpu = <R>(work: () => R): R => on("cpu", work);
 
 /** What is wrong with a program, in words: how its values differ between the ways to compute them. */
 function disagreements(program: RandomProgram): string[] {
@@ -67,23 +62,19 @@ function disagreements(program: RandomProgram): string[] {
     });
   };
   compare("operations at once, typescript", outputs, reference.slice(0, outputs.length));
-  compare(
-    "jit, typescript",
-    onTypescript(() => fx.jit(g)(...inputs)),
-    reference,
-  );
-  if (cpu.available) {
+  // Each operation by itself is a kernel to compile on cuda, where only whole programs run.
+  if (hasCpu)
     compare(
       "operations at once, cpu",
       onCpu(() => f(...inputs)),
       reference.slice(0, outputs.length),
     );
+  for (const name of backends)
     compare(
-      "jit, cpu",
-      onCpu(() => fx.jit(g)(...inputs)),
+      `jit, ${name}`,
+      on(name, () => fx.jit(g)(...inputs)),
       reference,
     );
-  }
   return wrong;
 }
 
@@ -171,14 +162,14 @@ t.test("forward and reverse mode of random programs are each other's transpose",
     onTypescript(() => eachSeed(20_000, 80, check)),
     [],
   );
-  if (cpu.available)
+  if (hasCpu)
     t.same(
       onCpu(() => eachSeed(20_080, 80, check)),
       [],
     );
 });
 
-t.test("on cpu the bits do not depend on the number of threads", { skip: !cpu.available }, async (t) => {
+t.test("on cpu the bits do not depend on the number of threads", { skip: !hasCpu }, async (t) => {
   const before = threads();
   t.teardown(() => setThreads(before));
   const check = (seed: number): string[] => {

@@ -2,12 +2,9 @@ import { setTimeout as delay, setImmediate as immediate } from "node:timers/prom
 import * as fx from "fluxion";
 import t, { type Test } from "tap";
 import { compileLoop } from "#lib/compile/loop.js";
+import { backends, hasCpu } from "./support/backends.js";
 
 type T = fx.Tensor;
-
-const cpu = fx.backends().find((b) => b.name === "cpu")!;
-if (!cpu.available) t.comment(`only typescript is tested: ${cpu.reason}`);
-const backends: fx.BackendName[] = cpu.available ? ["typescript", "cpu"] : ["typescript"];
 
 /** A test on every backend of this machine. */
 function onEach(name: string, body: (t: Test, backend: fx.BackendName) => void | Promise<void>): void {
@@ -115,7 +112,7 @@ onEach("a function is traced once for each structure, shape, dtype and static va
   t.same(list(f({ x: f32([1, 2]), k: 4 })), [4, 8]);
 });
 
-t.test("each backend has its own compiled program", { skip: !cpu.available }, async (t) => {
+t.test("each backend has its own compiled program", { skip: !hasCpu }, async (t) => {
   let traces = 0;
   const f = fx.jit((x: T) => {
     traces++;
