@@ -90,7 +90,7 @@ function lowerProduct(
         ...unravel(batch, index),
         ...operands(pointer),
         ...finish(pointer),
-        "finish(row, column, fluxion::productElement(a, b, row, column));",
+        "finish(row, column, fluxion::gemm::productElement(a, b, row, column));",
       ],
     });
     return;
@@ -109,7 +109,7 @@ function lowerProduct(
   if (form.form === "tiles") {
     const { tile } = form;
     const [down, across] = [Math.ceil(m / tile.m), Math.ceil(n / tile.n)];
-    const format = lowering.target.precision === "bfloat16" ? "fluxion::Bfloat16" : "fluxion::Tf32";
+    const format = lowering.target.precision === "bfloat16" ? "fluxion::gemm::Bfloat16" : "fluxion::gemm::Tf32";
     const parameters = [tile.m, tile.n, tile.depth, ...tile.part, tile.stages].join(", ");
     const shared = sharedBytes(product, tile, lowering.target.precision);
     lowering.launch({
@@ -126,8 +126,8 @@ function lowerProduct(
         ...operands(pointer),
         ...finish(pointer),
         tile.kind === "tensor"
-          ? `using Product = fluxion::TensorProduct<A, B, ${format}, ${parameters}>;`
-          : `using Product = fluxion::SimtProduct<A, B, ${parameters}>;`,
+          ? `using Product = fluxion::gemm::TensorProduct<A, B, ${format}, ${parameters}>;`
+          : `using Product = fluxion::gemm::SimtProduct<A, B, ${parameters}>;`,
         `static_assert(Product::threads == ${tile.threads} && Product::sharedBytes == ${shared});`,
         "Product::run(a, b, firstRow, firstColumn, begin, end, finish);",
       ],
@@ -153,8 +153,8 @@ function lowerProduct(
       ...operands(pointer),
       ...finish(pointer),
       wideA
-        ? `fluxion::${name}(a, b, firstRow, begin, end, finish);`
-        : `fluxion::${name}(b, a, firstRow, begin, end, [&](int row, int column, ${cTypes[dtype]} accumulator) { finish(column, row, accumulator); });`,
+        ? `fluxion::gemm::${name}(a, b, firstRow, begin, end, finish);`
+        : `fluxion::gemm::${name}(b, a, firstRow, begin, end, [&](int row, int column, ${cTypes[dtype]} accumulator) { finish(column, row, accumulator); });`,
     ],
   });
 }
@@ -184,7 +184,7 @@ function lowerSum(lowering: Lowering, product: MatrixProduct, partial: number, s
         pointer,
         batch.map((_, axis) => `i${axis}`),
       ),
-      `finish(row, column, fluxion::sumSlices<${slices}>(${pointer(partial)} + element, ${literal(results, index)}));`,
+      `finish(row, column, fluxion::gemm::sumSlices<${slices}>(${pointer(partial)} + element, ${literal(results, index)}));`,
     ],
   });
 }
@@ -218,7 +218,7 @@ function unravel(batch: readonly number[], index: string): string[] {
   });
 }
 
-/** How an operand lies in memory: see fluxion::Operand. */
+/** How an operand lies in memory: see fluxion::gemm::Operand. */
 interface Layout {
   readonly view: View;
   readonly rows: number;
@@ -268,11 +268,11 @@ function declareOperand(
     depthStride,
     rows,
     depth,
-    `fluxion::Along::${order}`,
+    `fluxion::gemm::Along::${order}`,
     vector,
   ];
   return [
-    `using ${type} = fluxion::Operand<${parameters.join(", ")}>;`,
+    `using ${type} = fluxion::gemm::Operand<${parameters.join(", ")}>;`,
     `const ${type} ${name}{${pointer(view.buffer)} + (${sum(view.offset, view.strides.slice(0, -2), items)})};`,
   ];
 }

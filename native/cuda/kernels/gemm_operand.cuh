@@ -2,7 +2,7 @@
 // product) by depth (k), so that C[i][j] = sum over p of A(i, p) B(j, p).
 #pragma once
 
-namespace fluxion {
+namespace fluxion::gemm {
 
 // The axis along which neighbours in memory are read by neighbouring threads.
 enum class Along { depth, rows };
@@ -37,4 +37,4 @@ __device__ __forceinline__ T plus(T a, T b) {
 }
 __device__ __forceinline__ int plus(int a, int b) { return int(unsigned(a) + unsigned(b)); }
 
-}  // namespace fluxion
+}  // namespace fluxion::gemm

@@ -5,7 +5,7 @@
 #include "gemm_tile.cuh"
 #include "shared.cuh"
 
-namespace fluxion {
+namespace fluxion::gemm {
 
 // 16 bytes of elements, which are read and written at once.
 template <class T>
@@ -104,4 +104,4 @@ struct SimtProduct {
   }
 };
 
-}  // namespace fluxion
+}  // namespace fluxion::gemm

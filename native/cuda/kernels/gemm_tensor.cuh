@@ -5,7 +5,7 @@
 #include "shared.cuh"
 #include "tensor_core.cuh"
 
-namespace fluxion {
+namespace fluxion::gemm {
 
 // The operand's two formats: how lanes gather fragments (see tensor_core.cuh for what they hold) from a tile in shared
 // memory. `row` and `position` are where the lane's group g and its t begin. The pads make the 32 reads of a warp go to
@@ -140,4 +140,4 @@ struct TensorProduct {
   }
 };
 
-}  // namespace fluxion
+}  // namespace fluxion::gemm

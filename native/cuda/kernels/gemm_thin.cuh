@@ -2,7 +2,7 @@
 #pragma once
 #include "gemm_operand.cuh"
 
-namespace fluxion {
+namespace fluxion::gemm {
 
 // C[i][j] for j < Columns = V::rows, where the rows of W lie along the depth: each warp takes Rows rows. Lane l sums
 // positions begin + l, begin + l + 32, ...; the sums of the lanes are added pairwise.
@@ -99,4 +99,4 @@ __device__ __forceinline__ T sumSlices(const T* first, Index size) {
   return sum;
 }
 
-}  // namespace fluxion
+}  // namespace fluxion::gemm

@@ -4,7 +4,7 @@
 #include "async_copy.cuh"
 #include "gemm_operand.cuh"
 
-namespace fluxion {
+namespace fluxion::gemm {
 
 // Where element (row, position) of an operand's tile lies in shared memory: lines along `Order`, `Pad` elements apart.
 template <int TileRows, int TileDepth, Along Order, int Pad>
@@ -120,4 +120,4 @@ __device__ __forceinline__ void finishTile(const T* tile, int firstRow, int firs
   }
 }
 
-}  // namespace fluxion
+}  // namespace fluxion::gemm
