@@ -59,7 +59,7 @@ test("without a compiler", async (t) => {
   t.match(install.stderr, /C\+\+ backend was not built: .*CMake.*TypeScript.*npm run build:native/s);
   t.equal(install.stderr.trim().split("\n").length, 1, "it says so in one line");
   t.match(copy.status().cpu, { built: false, reason: /CMake was not found on the PATH/ });
-  t.match(copy.status().cuda, { built: false, reason: /no CUDA toolkit/ });
+  t.match(copy.status().cuda, { built: false, reason: /FLUXION_CUDA is 0/ });
 
   t.equal(copy.run("build-native.mjs", ["--strict"]).status, 1, "the strict build fails");
 });
@@ -68,6 +68,18 @@ test("with CMake but no C++ compiler", async (t) => {
   const copy = packageCopy(t, { cmake: "#!/bin/sh\nexit 1\n" });
   t.equal(copy.run("install.mjs").status, 0);
   t.match(copy.status().cpu, { built: false, reason: /no C\+\+ compiler/ });
+});
+
+test("the CUDA addon", async (t) => {
+  const shell = "#!/bin/sh\nexit 1\n";
+  const without = packageCopy(t, { make: shell, "g++": shell });
+  without.run("build-native.mjs", [], { FLUXION_CUDA: "" });
+  t.match(without.status().cuda, { built: false, reason: /node-gyp needs Python 3/ });
+
+  const failing = packageCopy(t, { python3: shell, make: shell, "g++": shell });
+  const strict = failing.run("build-native.mjs", ["--strict"], { FLUXION_CUDA: "" });
+  t.match(failing.status().cuda, { built: false, reason: /building the CUDA addon failed/ });
+  t.equal(strict.status, 1);
 });
 
 test("with a compiler that fails", async (t) => {
