@@ -1,13 +1,10 @@
-import { existsSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
 import type { Expression, Instruction, Plan, Step, StrippedPlan, StripStep, View } from "../compile/plan.js";
 import { stripMine } from "../compile/strip.js";
 import { BackendError } from "../errors.js";
 import { allocate, type TypedArray } from "../tensor/dtype.js";
 import { onHost, type Storage } from "../tensor/storage.js";
 import type { Backend, Executable, Loop } from "./backend.js";
-import { messageOf, translated, translatedAsync } from "./native-errors.js";
+import { loadAddon, translated, translatedAsync } from "./native.js";
 import { bufferOf, type NativeLoop, StateLoop } from "./native-loop.js";
 
 /** What the addon exports. Lists of names give the codes: a name's code is its position. */
@@ -38,32 +35,10 @@ interface NativePlan {
 
 let loaded: Addon | undefined;
 
-/** The addon, loaded at its first use. It lies at the same place relative to lib/backend and dist/backend. */
+/** The addon, loaded at its first use. */
 function addon(): Addon {
-  if (loaded) return loaded;
-  const path = fileURLToPath(new URL("../../build/cpu/Release/fluxion_cpu.node", import.meta.url));
-  if (!existsSync(path)) {
-    throw new BackendError(`the cpu addon is not built${buildFailure()}; "npm run build:native" builds it`);
-  }
-  try {
-    loaded = createRequire(import.meta.url)(path) as Addon;
-  } catch (cause) {
-    throw new BackendError(`the cpu addon cannot be loaded: ${messageOf(cause)}`, { cause });
-  }
-  // Node waits for its worker threads before it exits: let running loops end with the step at hand.
-  process.once("exit", loaded.stop);
+  loaded ??= loadAddon<Addon>("cpu");
   return loaded;
-}
-
-/** Why the install could not build the addon, as it noted; empty when it left no note. */
-function buildFailure(): string {
-  try {
-    const note = readFileSync(new URL("../../build/native-status.json", import.meta.url), "utf8");
-    const { cpu } = JSON.parse(note) as { cpu?: { reason?: string | null } };
-    return cpu?.reason ? ` (${cpu.reason})` : "";
-  } catch {
-    return "";
-  }
 }
 
 /** The backend of the C++ addon. Throws BackendError, with the reason, where the addon cannot be loaded. */

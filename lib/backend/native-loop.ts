@@ -2,7 +2,7 @@ import type { Plan } from "../compile/plan.js";
 import { BackendError } from "../errors.js";
 import { allocate, type DType, type TypedArray } from "../tensor/dtype.js";
 import type { Loop } from "./backend.js";
-import { translated, translatedAsync } from "./native-errors.js";
+import { translated, translatedAsync } from "./native.js";
 
 /** A loop of an addon: as Loop, over arrays that the caller provides. */
 export interface NativeLoop {

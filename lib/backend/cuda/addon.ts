@@ -25,7 +25,7 @@ export interface CudaAddon {
   memory(): { used: number; cached: number; free: number; total: number };
   /** Gives what is kept for later back to the device. */
   releaseCache(): void;
-  /** Lets loops end with the step at hand, since the process exits. */
+  /** Lets loops of this thread end with the steps at hand, since the process or the worker exits. */
   stop(): void;
 }
 
@@ -66,10 +66,15 @@ export interface NativeProgram {
    * and gets the time of each on the device.
    */
   run(inputs: readonly NativeBuffer[], seconds?: Float64Array): NativeBuffer[];
+  /** The same off the main thread: resolves when the outputs are there, and rejects where a check fails. */
+  runAsync(inputs: readonly NativeBuffer[]): Promise<NativeBuffer[]>;
   /** Resolves when all that was started before is done, without blocking the main thread. */
   finished(): Promise<void>;
-  /** A step is one launch of a CUDA graph; the state and what does not change stay on the device. */
-  loop(inputs: readonly NativeBuffer[], carried: number): NativeLoop;
+  /**
+   * A loop around the program; see Loop in ../backend.ts. The first `carried` inputs are copied, the others kept. A step
+   * is one launch of a CUDA graph; the state stays on the device. `service` is the loaded `loopSource` (load.ts).
+   */
+  loop(service: NativeModule, inputs: readonly NativeBuffer[], carried: number): NativeLoop;
   /** Device memory that a run takes besides inputs and outputs. */
   workspaceBytes(): number;
 }

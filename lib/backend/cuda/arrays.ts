@@ -2,7 +2,7 @@ import { BackendError } from "../../errors.js";
 import { allocate, byteSize, type DType, dtypeOf, type TypedArray } from "../../tensor/dtype.js";
 import { type DeviceArray, isOnDevice, type Storage } from "../../tensor/storage.js";
 import { setDisposal } from "../../tensor/tensor.js";
-import { translated, translatedAsync } from "../native-errors.js";
+import { translated, translatedAsync } from "../native.js";
 import type { CudaAddon, NativeBuffer } from "./addon.js";
 
 /** An array in the memory of the CUDA device. */

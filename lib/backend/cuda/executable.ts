@@ -2,7 +2,7 @@ import type { Plan } from "../../compile/plan.js";
 import { BackendError } from "../../errors.js";
 import type { Storage } from "../../tensor/storage.js";
 import type { Executable, Loop } from "../backend.js";
-import { translated, translatedAsync } from "../native-errors.js";
+import { translated, translatedAsync } from "../native.js";
 import { bufferOf, StateLoop } from "../native-loop.js";
 import type { CudaAddon, NativeBuffer, NativeProgram } from "./addon.js";
 import { CudaArray, place } from "./arrays.js";

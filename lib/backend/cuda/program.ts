@@ -43,7 +43,10 @@ export interface Launch {
   readonly sharedBytes: number;
   /** The buffers whose addresses are the arguments after the status. */
   readonly buffers: readonly number[];
-  /** Of a check of indices: its number in the program, which a failed check leaves in the status, and what an error says. */
+  /**
+   * Of a check of indices: what an error says. `number` differs from that of every other check of the program, its loops
+   * included; the kernel has it as a literal, and writes it to `errorOperation` of the status with the error.
+   */
   readonly check?: { readonly number: number; readonly size: number; readonly site: number | undefined };
 }
 
