@@ -2,12 +2,12 @@ import { readdirSync } from "node:fs";
 import * as fx from "fluxion";
 import t from "tap";
 import { lowerCumsum } from "#lib/backend/cuda/cumsum.js";
-import { groupSteps } from "#lib/backend/cuda/groups.js";
 import { lowerGather, lowerScatter } from "#lib/backend/cuda/indexing.js";
 import { Lowering, type Target } from "#lib/backend/cuda/lowering.js";
 import { lowerMaps } from "#lib/backend/cuda/map.js";
 import type { Launch } from "#lib/backend/cuda/program.js";
 import { lowerReduce } from "#lib/backend/cuda/reduce.js";
+import { schedule } from "#lib/backend/cuda/schedule.js";
 import { lowerSort } from "#lib/backend/cuda/sort.js";
 import { lower } from "#lib/compile/lower.js";
 import type { BufferSpec, Expression, MapStep, Plan, ReduceStep, Step } from "#lib/compile/plan.js";
@@ -26,9 +26,10 @@ const target: Target = {
 };
 
 /** The launches of the steps of a plan that are no products, attention or loops. */
-function lowered(plan: Pick<Plan, "buffers" | "steps" | "arenaBytes">): Lowering {
-  const lowering = new Lowering(target, plan.buffers, plan.arenaBytes);
-  groupSteps(plan.steps, plan.buffers).forEach((numbers) => {
+function lowered(plan: Plan): Lowering {
+  const { groups, buffers, arenaBytes } = schedule(plan);
+  const lowering = new Lowering(target, buffers, arenaBytes);
+  groups.forEach((numbers) => {
     lowering.beginStep(numbers[0]!);
     const steps = numbers.map((number) => plan.steps[number]!);
     const [step] = steps as [Step];
@@ -55,8 +56,8 @@ const dtypes = ["float32", "float64", "int32", "uint32", "bool"] as const;
 const numbers = ["float32", "float64", "int32", "uint32"] as const;
 
 /** Plans that together have every kernel in every way that shapes choose. */
-function corpus(): Map<string, Pick<Plan, "buffers" | "steps" | "arenaBytes">> {
-  const plans = new Map<string, Pick<Plan, "buffers" | "steps" | "arenaBytes">>();
+function corpus(): Map<string, Plan> {
+  const plans = new Map<string, Plan>();
   const add = (name: string, f: (...inputs: T[]) => T | T[], ...inputs: T[]) =>
     plans.set(name, planOf(f, ...inputs));
 

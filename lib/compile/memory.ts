@@ -64,18 +64,18 @@ function touched(step: Step | StripStep): readonly number[] {
 }
 
 /**
- * Places for buffers in one piece of memory: each lives from the first to the last step that touches it, and takes
- * the lowest gap that is free for that time, larger buffers first.
+ * Places for buffers in one piece of memory: each lives from the first to the last time it is touched, and takes
+ * the lowest gap that is free for that time, larger buffers first. `touched` has the buffers for each point in time.
  */
 export function placeBuffers(
   ids: readonly number[],
-  steps: readonly (Step | StripStep)[],
+  touched: readonly (readonly number[])[],
   size: (id: number) => number,
 ): { offsets: Map<number, number>; bytes: number } {
   const first = new Map<number, number>();
   const last = new Map<number, number>();
-  steps.forEach((step, i) => {
-    for (const id of buffersOf(step)) {
+  touched.forEach((buffers, i) => {
+    for (const id of buffers) {
       if (!first.has(id)) first.set(id, i);
       last.set(id, i);
     }
@@ -105,15 +105,16 @@ export function placeBuffers(
   return { offsets, bytes: placed.reduce((end, p) => Math.max(end, p.end), 0) };
 }
 
-/** Gives temporaries places in one arena by their lifetimes. */
+/** Gives temporaries places in one arena by their lifetimes. Steps of one group run in any order, or at the same time. */
 export function planMemory(
   buffers: readonly BufferSpec[],
   steps: readonly (Step | StripStep)[],
+  groups: readonly (readonly number[])[] = steps.map((_, step) => [step]),
 ): Pick<Plan, "buffers" | "arenaBytes"> {
   const temporaries = buffers.map((_, id) => id).filter((id) => buffers[id]!.kind === "temporary");
   const { offsets, bytes } = placeBuffers(
     temporaries,
-    steps,
+    groups.map((group) => group.flatMap((step) => buffersOf(steps[step]!))),
     (id) => buffers[id]!.size * byteSize(buffers[id]!.dtype),
   );
   return {

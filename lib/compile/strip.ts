@@ -244,10 +244,11 @@ function makeStrip(
 
   let block = largestBlock;
   while (block > smallestBlock && rows / block < sharers) block /= 2;
-  let placed = placeBuffers(local, steps, (id) => rowBytes(id) * block);
+  const touched = steps.map(buffersOf);
+  let placed = placeBuffers(local, touched, (id) => rowBytes(id) * block);
   while (placed.bytes > blockBytes && block > smallestBlock) {
     block /= 2;
-    placed = placeBuffers(local, steps, (id) => rowBytes(id) * block);
+    placed = placeBuffers(local, touched, (id) => rowBytes(id) * block);
   }
   if (placed.bytes > blockBytes) return undefined;
 

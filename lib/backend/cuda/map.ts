@@ -12,7 +12,7 @@ const threads = 256;
 const enoughForLanes = 132 * 4 * threads;
 
 /**
- * One launch for maps that are independent of each other (see `groupSteps`): each has its own range of blocks. Maps
+ * One launch for maps that are independent of each other (see `schedule`): each has its own range of blocks. Maps
  * of nothing launch nothing.
  */
 export function lowerMaps(lowering: Lowering, steps: readonly MapStep[]): void {
