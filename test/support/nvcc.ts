@@ -21,6 +21,14 @@ export const nvccMissing: string | undefined = (() => {
  * works, else what nvcc says.
  */
 export function compiles(source: string, architecture: "sm_80" | "sm_90"): string | undefined {
+  return resources(source, architecture).failure;
+}
+
+/** The same, and what each kernel takes: registers of a thread, and bytes that did not fit there. */
+export function resources(
+  source: string,
+  architecture: "sm_80" | "sm_90",
+): { failure: string | undefined; kernels: { name: string; registers: number; spilled: number }[] } {
   const folder = mkdtempSync(join(tmpdir(), "fluxion-nvcc-"));
   try {
     const file = join(folder, "kernels.cu");
@@ -29,11 +37,18 @@ export function compiles(source: string, architecture: "sm_80" | "sm_90"): strin
       "nvcc",
       [
         ...["-cubin", `-arch=${architecture}`, "--fmad=false", "-std=c++17", "-I", kernelFolder],
-        ...["-x", "cu", file, "-o", join(folder, "kernels.cubin")],
+        ...["-Xptxas", "-v", "-x", "cu", file, "-o", join(folder, "kernels.cubin")],
       ],
-      { encoding: "utf8" },
+      { encoding: "utf8", maxBuffer: 1 << 26 },
     );
-    return status === 0 ? undefined : `${stdout}${stderr}`;
+    const log = `${stdout}${stderr}`;
+    const pattern = /entry function '(\w+)'[\s\S]*?(\d+) bytes spill stores[\s\S]*?Used (\d+) registers/g;
+    const kernels = [...log.matchAll(pattern)].map(([, name, spilled, registers]) => ({
+      name: name!,
+      registers: Number(registers),
+      spilled: Number(spilled),
+    }));
+    return { failure: status === 0 ? undefined : log, kernels };
   } finally {
     rmSync(folder, { recursive: true });
   }

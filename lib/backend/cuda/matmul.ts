@@ -61,12 +61,15 @@ function lowerProduct(
   const depth = slice
     ? [`const int begin = slice * ${slice.depth};`, `const int end = min(begin + ${slice.depth}, ${k});`]
     : ["const int begin = 0;", `const int end = ${k};`];
+  // Where partial results of a slice of k lie: [slices, ...batch, m, n].
+  const slab =
+    batch.length > 0 ? `(static_cast<${index}>(slice) * ${batches} + item)` : `static_cast<${index}>(slice)`;
   const finish = (pointer: Pointer) =>
     partial === undefined
       ? finishing(product, index, pointer, items)
       : [
           `const auto finish = [&](${index} row, ${index} column, ${cTypes[dtype]} accumulator) {`,
-          `  ${pointer(partial)}[((slice * ${literal(batches, index)} + item) * ${m} + row) * ${n} + column] = accumulator;`,
+          `  ${pointer(partial)}[(${slab} * ${m} + row) * ${n} + column] = accumulator;`,
           "};",
         ];
   const common = {
@@ -99,7 +102,7 @@ function lowerProduct(
   /** The block's number, taken apart: its tile by `across`, by `down`, its item of the batch, its slice of k. */
   const place = (down: number, across: number) => [
     "const int block = int(blockIdx.x);",
-    `const int item = block / ${down * across} % ${batches};`,
+    ...(batch.length > 0 ? [`const int item = block / ${down * across} % ${batches};`] : []),
     ...(slice ? [`const int slice = block / ${down * across * batches};`] : []),
     ...unravel(batch, index),
     ...depth,
@@ -109,7 +112,8 @@ function lowerProduct(
   if (form.form === "tiles") {
     const { tile } = form;
     const [down, across] = [Math.ceil(m / tile.m), Math.ceil(n / tile.n)];
-    const format = lowering.target.precision === "bfloat16" ? "fluxion::gemm::Bfloat16" : "fluxion::gemm::Tf32";
+    const format =
+      lowering.target.precision === "bfloat16" ? "fluxion::gemm::Bfloat16" : "fluxion::gemm::Tf32";
     const parameters = [tile.m, tile.n, tile.depth, ...tile.part, tile.stages].join(", ");
     const shared = sharedBytes(product, tile, lowering.target.precision);
     lowering.launch({
