@@ -64,6 +64,7 @@ std::string read(const std::filesystem::path& path) {
 std::vector<char> compile(const std::string& source, const std::filesystem::path& headers) {
   std::vector<std::string> names, texts;
   for (const auto& entry : std::filesystem::directory_iterator(headers)) {
+    if (entry.path().extension() != ".cuh") continue;
     names.push_back(entry.path().filename());
     texts.push_back(read(entry.path()));
   }

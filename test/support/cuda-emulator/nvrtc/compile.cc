@@ -78,7 +78,7 @@ std::vector<std::string> command(const fs::path& device, const std::vector<std::
       // The layout that the emulator looks at.
       "-fvisibility=hidden", "-fdata-sections", "-nodefaultlibs", "-Wl,-T," + (device / "shared.ld").string(),
       "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-D__CUDA_ARCH__=" + std::to_string(architecture * 10),
-      "-isystem", device.string()};
+      "-nostdinc", "-isystem", device.string()};
   words.insert(words.end(), definitions.begin(), definitions.end());
   for (const char* word : {"unit.cc", "-o", "program.so", "-lm", "-lc", "-lgcc"}) words.push_back(word);
   return words;
