@@ -1,0 +1,290 @@
+// What the parts of attention share: tiles in shared memory, and products of them. lib/compile/plan.ts has the
+// mathematics, lib/backend/cuda/attention.ts chooses the tiles.
+//
+// A block of 128 threads has a tile of rows (queries, or keys) and goes along the columns (keys, or queries), tile
+// after tile. Scores are dot products of rows of both, so that tiles lie in shared memory as they do in the operands.
+// The 16 lanes of a line hold the same rows: what lanes write for their own line, __syncwarp() makes ready.
+#pragma once
+
+#include "shared.cuh"
+
+namespace fluxion {
+namespace attention {
+
+constexpr int kThreads = 128;
+constexpr int kLanes = 16;
+constexpr int kLines = kThreads / kLanes;
+
+__device__ __forceinline__ int lane() { return threadIdx.x % kLanes; }
+__device__ __forceinline__ int line() { return threadIdx.x / kLanes; }
+
+__device__ __forceinline__ float exponential(float x) { return expf(x); }
+__device__ __forceinline__ double exponential(double x) { return exp(x); }
+__device__ __forceinline__ float logarithm(float x) { return logf(x); }
+__device__ __forceinline__ double logarithm(double x) { return log(x); }
+__device__ __forceinline__ float multiplyAdd(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ __forceinline__ double multiplyAdd(double a, double b, double c) { return fma(a, b, c); }
+// Of numbers: a NaN is passed over.
+__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }
+__device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
+
+template <class T>
+__device__ __forceinline__ T infinite() {
+  return T(__int_as_float(0x7f800000));
+}
+
+constexpr int roundUp(int a, int unit) { return (a + unit - 1) / unit * unit; }
+constexpr int greater(int a, int b) { return a > b ? a : b; }
+
+// Elements that are moved together.
+template <class T, int Count>
+struct alignas(sizeof(T) * Count) Pack {
+  T at[Count];
+};
+
+template <class P>
+__device__ __forceinline__ bool aligned(const void* address) {
+  return reinterpret_cast<unsigned long long>(address) % sizeof(P) == 0;
+}
+
+// An operand's matrix in global memory, for one index of the batch; with Column = 0, a vector. `Index` holds any
+// distance in it.
+template <class Element, class Index, Index Row, Index Column>
+struct Operand {
+  static constexpr bool kGiven = true;
+  static constexpr bool kRowMajor = Column == 1;
+  static constexpr bool kColumnMajor = Row == 1 && !kRowMajor;
+  static constexpr long long kRow = Row;
+  const Element* base;
+
+  __device__ __forceinline__ const Element* at(int row, int column) const {
+    return base + (Index(row) * Row + Index(column) * Column);
+  }
+  __device__ __forceinline__ Element operator()(int row, int column = 0) const { return *at(row, column); }
+};
+
+// An operand that is not there.
+struct Absent {
+  static constexpr bool kGiven = false;
+};
+
+// How `Size` features of an operand lie in shared memory, `Chunk` of them at a time; and which of a chunk's columns a
+// lane has in a result: kGroups times kWidth neighbours.
+template <class T, int Size, int Chunk>
+struct Features {
+  static constexpr int kSize = Size;
+  static constexpr int kChunk = Chunk;
+  static constexpr int kChunks = greater(1, (Size + Chunk - 1) / Chunk);
+  static constexpr int kVector = 16 / sizeof(T);
+  static constexpr int kWidth = Chunk <= kLanes                                                  ? 1
+                                : kVector == 2 || roundUp(Chunk, 2 * kLanes) < roundUp(Chunk, 4 * kLanes) ? 2
+                                                                                                 : 4;
+  static constexpr int kGroups = (Chunk + kLanes * kWidth - 1) / (kLanes * kWidth);
+  static constexpr int kAcross = kGroups * kWidth;
+  static constexpr int kDepth = roundUp(Chunk, kVector);
+  static constexpr int kFilled = greater(kDepth, kAcross * kLanes);
+  // An odd number of vectors: then eight rows' vectors lie in different banks.
+  static constexpr int kLd = kVector * (kFilled / kVector | 1);
+  static_assert(Chunk > 0 && (Chunk == greater(1, Size) || (Chunk < Size && Chunk % kVector == 0)), "a chunk");
+
+  __device__ static __forceinline__ int column(int across) {
+    return (across / kWidth * kLanes + lane()) * kWidth + across % kWidth;
+  }
+};
+
+// The sizes of a step and of its tiles.
+template <class Type, int N, int M, bool Causal, int Rows, int Columns, class D, class E>
+struct Tiles {
+  using T = Type;
+  using FeaturesD = D;
+  using FeaturesE = E;
+  static constexpr int n = N;
+  static constexpr int m = M;
+  static constexpr bool causal = Causal;
+  static constexpr int kRows = Rows;
+  static constexpr int kColumns = Columns;
+  static constexpr int kHeight = Rows / kLines;   // rows of a thread: line() + i * kLines
+  static constexpr int kAcross = Columns / kLanes;  // its columns: lane() + j * kLanes
+  static constexpr int kWeightLd = Columns + D::kVector;
+  static_assert(Rows % kLines == 0 && Columns % kLanes == 0, "a tile");
+
+  // A tile of rows or columns, and the one of scores.
+  static constexpr int kRowsD = Rows * D::kLd;
+  static constexpr int kRowsE = Rows * E::kLd;
+  static constexpr int kColumnsD = Columns * D::kLd;
+  static constexpr int kColumnsE = Columns * E::kLd;
+  static constexpr int kWeights = Rows * kWeightLd;
+};
+
+// to[r, c] = from[row + r, column + c], a chunk of columns; 0 beyond the `Total` rows and the columns.
+template <class F, int Rows, int Total, class T, class From>
+__device__ __forceinline__ void stage(T* to, const From& from, int row, int column) {
+  constexpr int vector = F::kVector;
+  if constexpr (From::kRowMajor && From::kRow % vector == 0 && F::kSize % vector == 0) {
+    using P = Pack<T, vector>;
+    if (aligned<P>(from.base)) {
+      constexpr int across = F::kFilled / vector, count = Rows * across;
+#pragma unroll 8
+      for (int step = 0; step < (count + kThreads - 1) / kThreads; step++) {
+        const int t = threadIdx.x + step * kThreads, r = t / across, c = t % across * vector;
+        if (count % kThreads != 0 && t >= count) break;
+        P pack{};
+        const bool within = (F::kFilled == F::kChunk || c < F::kChunk) && (F::kChunks == 1 || column + c < F::kSize);
+        if (within && F::kSize > 0 && (Total % Rows == 0 || row + r < Total)) {
+          pack = *reinterpret_cast<const P*>(from.at(row + r, column + c));
+        }
+        *reinterpret_cast<P*>(to + r * F::kLd + c) = pack;
+      }
+      return;
+    }
+  }
+  constexpr int count = Rows * F::kFilled;
+#pragma unroll 4
+  for (int step = 0; step < (count + kThreads - 1) / kThreads; step++) {
+    const int t = threadIdx.x + step * kThreads;
+    if (count % kThreads != 0 && t >= count) break;
+    const int r = From::kColumnMajor ? t % Rows : t / F::kFilled;
+    const int c = From::kColumnMajor ? t / Rows : t % F::kFilled;
+    const bool within = c < F::kChunk && column + c < F::kSize && row + r < Total;
+    to[r * F::kLd + c] = within ? from(row + r, column + c) : T(0);
+  }
+}
+
+template <class T, int A, int B>
+__device__ __forceinline__ void clear(T (&values)[A][B]) {
+#pragma unroll
+  for (int i = 0; i < A; i++) {
+#pragma unroll
+    for (int j = 0; j < B; j++) values[i][j] = T(0);
+  }
+}
+
+// sum[i][j] += the dot product of row i and column j of this thread, over a chunk of features.
+template <class F, class T, int Height, int Across>
+__device__ __forceinline__ void addDots(T (&sum)[Height][Across], const T* rows, const T* columns) {
+  using P = Pack<T, F::kVector>;
+  rows += line() * F::kLd;
+  columns += lane() * F::kLd;
+#pragma unroll 2
+  for (int k = 0; k < F::kDepth; k += F::kVector) {
+    P x[Height], y[Across];
+#pragma unroll
+    for (int j = 0; j < Across; j++) y[j] = *reinterpret_cast<const P*>(columns + j * kLanes * F::kLd + k);
+#pragma unroll
+    for (int i = 0; i < Height; i++) x[i] = *reinterpret_cast<const P*>(rows + i * kLines * F::kLd + k);
+#pragma unroll
+    for (int v = 0; v < F::kVector; v++) {
+#pragma unroll
+      for (int i = 0; i < Height; i++) {
+#pragma unroll
+        for (int j = 0; j < Across; j++) sum[i][j] = multiplyAdd(x[i].at[v], y[j].at[v], sum[i][j]);
+      }
+    }
+  }
+}
+
+// Writes this thread's elements of the tile of weights.
+template <class S, class T>
+__device__ __forceinline__ void put(T* weights, const T (&values)[S::kHeight][S::kAcross]) {
+#pragma unroll
+  for (int i = 0; i < S::kHeight; i++) {
+#pragma unroll
+    for (int j = 0; j < S::kAcross; j++) {
+      weights[(line() + i * kLines) * S::kWeightLd + lane() + j * kLanes] = values[i][j];
+    }
+  }
+}
+
+// sum += weights * columns: for each row of this thread, the sum of the columns' features by their weights.
+template <class S, class F, class T>
+__device__ __forceinline__ void addProducts(T (&sum)[S::kHeight][F::kAcross], const T* weights, const T* columns) {
+  using P = Pack<T, F::kVector>;
+  using Q = Pack<T, F::kWidth>;
+  weights += line() * S::kWeightLd;
+  columns += lane() * F::kWidth;
+#pragma unroll 2
+  for (int k = 0; k < S::kColumns; k += F::kVector) {
+    P x[S::kHeight];
+#pragma unroll
+    for (int i = 0; i < S::kHeight; i++) x[i] = *reinterpret_cast<const P*>(weights + i * kLines * S::kWeightLd + k);
+#pragma unroll
+    for (int v = 0; v < F::kVector; v++) {
+      Q y[F::kGroups];
+#pragma unroll
+      for (int g = 0; g < F::kGroups; g++) {
+        y[g] = *reinterpret_cast<const Q*>(columns + (k + v) * F::kLd + g * kLanes * F::kWidth);
+      }
+#pragma unroll
+      for (int i = 0; i < S::kHeight; i++) {
+#pragma unroll
+        for (int c = 0; c < F::kAcross; c++) {
+          sum[i][c] = multiplyAdd(x[i].at[v], y[c / F::kWidth].at[c % F::kWidth], sum[i][c]);
+        }
+      }
+    }
+  }
+}
+
+// Writes this thread's elements of a dense result [total rows, features], whose rows begin at `row` and features at
+// `column`.
+template <class F, class T, int Height>
+__device__ __forceinline__ void store(T* result, const T (&values)[Height][F::kAcross], int row, int total, int column) {
+  using Q = Pack<T, F::kWidth>;
+  const bool whole = F::kSize % F::kWidth == 0 && aligned<Q>(result);
+#pragma unroll
+  for (int i = 0; i < Height; i++) {
+    const int r = row + line() + i * kLines;
+    if (r >= total) continue;
+    T* const to = result + static_cast<long long>(r) * F::kSize;
+#pragma unroll
+    for (int g = 0; g < F::kGroups; g++) {
+      const int within = F::column(g * F::kWidth), c = column + within;
+      if (within >= F::kChunk || c >= F::kSize) continue;
+      if (whole) {
+        Q pack;
+#pragma unroll
+        for (int w = 0; w < F::kWidth; w++) pack.at[w] = values[i][g * F::kWidth + w];
+        *reinterpret_cast<Q*>(to + c) = pack;
+        continue;
+      }
+#pragma unroll
+      for (int w = 0; w < F::kWidth; w++) {
+        if (within + w < F::kChunk && c + w < F::kSize) to[c + w] = values[i][g * F::kWidth + w];
+      }
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ T maximumOfLine(T x) {
+#pragma unroll
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+    x = larger(x, __shfl_xor_sync(0xffffffffu, x, distance));
+  }
+  return x;
+}
+
+template <class T>
+__device__ __forceinline__ T sumOfLine(T x) {
+#pragma unroll
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  return x;
+}
+
+// Whether the key counts nothing for the query: also where one of them is not there.
+template <class S, class Mask>
+__device__ __forceinline__ bool hidden(const Mask& mask, int query, int key) {
+  if (key >= S::m || query >= S::n) return true;
+  if (S::causal && key > query) return true;
+  if constexpr (Mask::kGiven) return mask(query, key) == 0;
+  return false;
+}
+
+// How many keys any of these queries sees.
+template <class S>
+__device__ __forceinline__ int keysSeen(int query, int count) {
+  return S::causal && query + count < S::m ? query + count : S::m;
+}
+
+}  // namespace attention
+}  // namespace fluxion
