@@ -154,6 +154,7 @@ function launchTiles(
   lowering.launch({
     name,
     threads,
+    blocks: Math.min(3, Math.floor((lowering.target.sharedBytes + reserved) / (sharedBytes + reserved))),
     grid: [checkedBlocks(blocks), 1, slicesOf(step, tiles)],
     sharedBytes,
     includes: [`${name}.cuh`],
@@ -300,13 +301,14 @@ function chooseTiles(lowering: Lowering, step: AttentionStep, bytesOf: (tile: Ti
     }
     return undefined;
   };
-  // A multiprocessor keeps 1 KiB of each block's shared memory for itself.
-  const half = most / 2 - 1024;
+  const half = (most + reserved) / 2 - reserved;
   return fitting(half, 128) ?? fitting(most, 128) ?? fitting(half, 64) ?? fitting(most, 64)!;
 }
 
 const threads = 128;
 const vectorBytes = 16;
+/** Of a multiprocessor's shared memory that it takes for itself with each block; one block may have all but that. */
+const reserved = 1024;
 const maximumSize = 2 ** 31 - 256;
 
 /** Rows and columns of a tile of scores, the better ones first. */

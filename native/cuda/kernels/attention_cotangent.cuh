@@ -38,7 +38,7 @@ __device__ __forceinline__ void cotangent(int tile, int slice, T scale, const X&
                                           T* resultY) {
   using D = typename S::FeaturesD;
   using E = typename S::FeaturesE;
-  constexpr bool dotsY = WantsX && YC::kGiven;    // cO V^T counts
+  constexpr bool dotsY = WantsX && Y::kGiven && YC::kGiven;  // cO V^T counts
   constexpr bool addsY = WantsY && YC::kGiven;
   constexpr int total = OfKeys ? S::m : S::n;      // rows
   constexpr int all = OfKeys ? S::n : S::m;        // columns
@@ -60,7 +60,10 @@ __device__ __forceinline__ void cotangent(int tile, int slice, T scale, const X&
     for (int i = 0; i < queries; i++) {
       const int query = first + i * apart;
       logSum[i] = query < S::n ? l(query) : infinite<T>();
-      down[i] = WantsX && query < S::n ? shift(query) : T(0);
+      down[i] = T(0);
+      if constexpr (Shift::kGiven) {
+        if (query < S::n) down[i] = shift(query);
+      }
     }
   };
   if (!OfKeys) prepare(row + line(), kLines);
