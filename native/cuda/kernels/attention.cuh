@@ -228,29 +228,17 @@ __device__ __forceinline__ void addProducts(T (&sum)[S::kHeight][F::kAcross], co
 // Writes this thread's elements of a dense result [total rows, features], whose rows begin at `row` and features at
 // `column`.
 template <class F, class T, int Height>
-__device__ __forceinline__ void store(T* result, const T (&values)[Height][F::kAcross], int row, int total, int column) {
-  using Q = Pack<T, F::kWidth>;
-  const bool whole = F::kSize % F::kWidth == 0 && aligned<Q>(result);
+__device__ __forceinline__ void store(T* result, const T (&values)[Height][F::kAcross], int row, int total,
+                                      int column) {
 #pragma unroll
   for (int i = 0; i < Height; i++) {
     const int r = row + line() + i * kLines;
     if (r >= total) continue;
-    T* const to = result + static_cast<long long>(r) * F::kSize;
+    T* const to = result + static_cast<long long>(r) * F::kSize + column;
 #pragma unroll
-    for (int g = 0; g < F::kGroups; g++) {
-      const int within = F::column(g * F::kWidth), c = column + within;
-      if (within >= F::kChunk || c >= F::kSize) continue;
-      if (whole) {
-        Q pack;
-#pragma unroll
-        for (int w = 0; w < F::kWidth; w++) pack.at[w] = values[i][g * F::kWidth + w];
-        *reinterpret_cast<Q*>(to + c) = pack;
-        continue;
-      }
-#pragma unroll
-      for (int w = 0; w < F::kWidth; w++) {
-        if (within + w < F::kChunk && c + w < F::kSize) to[c + w] = values[i][g * F::kWidth + w];
-      }
+    for (int across = 0; across < F::kAcross; across++) {
+      const int c = F::column(across);
+      if (c < F::kChunk && column + c < F::kSize) to[c] = values[i][across];
     }
   }
 }
