@@ -6,6 +6,7 @@
 // The 16 lanes of a line hold the same rows: what lanes write for their own line, __syncwarp() makes ready.
 #pragma once
 
+#include "scalars.cuh"
 #include "shared.cuh"
 
 namespace fluxion {
@@ -18,20 +19,11 @@ constexpr int kLines = kThreads / kLanes;
 __device__ __forceinline__ int lane() { return threadIdx.x % kLanes; }
 __device__ __forceinline__ int line() { return threadIdx.x / kLanes; }
 
-__device__ __forceinline__ float exponential(float x) { return expf(x); }
-__device__ __forceinline__ double exponential(double x) { return exp(x); }
-__device__ __forceinline__ float logarithm(float x) { return logf(x); }
-__device__ __forceinline__ double logarithm(double x) { return log(x); }
 __device__ __forceinline__ float multiplyAdd(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ __forceinline__ double multiplyAdd(double a, double b, double c) { return fma(a, b, c); }
 // Of numbers: a NaN is passed over.
 __device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }
 __device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
-
-template <class T>
-__device__ __forceinline__ T infinite() {
-  return T(__int_as_float(0x7f800000));
-}
 
 constexpr int roundUp(int a, int unit) { return (a + unit - 1) / unit * unit; }
 constexpr int greater(int a, int b) { return a > b ? a : b; }

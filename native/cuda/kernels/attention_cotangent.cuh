@@ -59,7 +59,7 @@ __device__ __forceinline__ void cotangent(int tile, int slice, T scale, const X&
 #pragma unroll
     for (int i = 0; i < queries; i++) {
       const int query = first + i * apart;
-      logSum[i] = query < S::n ? l(query) : infinite<T>();
+      logSum[i] = query < S::n ? l(query) : infinity<T>();
       down[i] = T(0);
       if constexpr (Shift::kGiven) {
         if (query < S::n) down[i] = shift(query);
@@ -99,7 +99,7 @@ __device__ __forceinline__ void cotangent(int tile, int slice, T scale, const X&
         const int r = row + line() + i * kLines, c = column + lane() + j * kLanes;
         const int own = OfKeys ? j : i;
         const bool unseen = OfKeys ? hidden<S>(mask, c, r) : hidden<S>(mask, r, c);
-        weight[i][j] = unseen ? T(0) : exponential(scale * weight[i][j] - logSum[own]);
+        weight[i][j] = unseen ? T(0) : exp(scale * weight[i][j] - logSum[own]);
         score[i][j] = weight[i][j] * (score[i][j] - down[own]);
       }
     }

@@ -35,7 +35,7 @@ __device__ __forceinline__ void tangent(int tile, int slice, T scale, const Q& q
 #pragma unroll
   for (int i = 0; i < S::kHeight; i++) {
     const int query = row + line() + i * kLines;
-    logSum[i] = query < S::n ? l(query) : infinite<T>();
+    logSum[i] = query < S::n ? l(query) : infinity<T>();
     sum[i] = T(0);
   }
   for (int key = 0; key < end; key += S::kColumns) {
@@ -66,7 +66,7 @@ __device__ __forceinline__ void tangent(int tile, int slice, T scale, const Q& q
 #pragma unroll
       for (int j = 0; j < S::kAcross; j++) {
         const bool unseen = hidden<S>(mask, query, key + lane() + j * kLanes);
-        score[i][j] = unseen ? T(0) : exponential(scale * score[i][j] - logSum[i]);
+        score[i][j] = unseen ? T(0) : exp(scale * score[i][j] - logSum[i]);
         dScore[i][j] = score[i][j] * (scale * dScore[i][j]);
         sum[i] += dScore[i][j];
       }

@@ -27,7 +27,7 @@ __device__ __forceinline__ void value(int tile, int slice, T scale, const Q& q, 
   clear(result);
 #pragma unroll
   for (int i = 0; i < S::kHeight; i++) {
-    maximum[i] = -infinite<T>();
+    maximum[i] = -infinity<T>();
     sum[i] = T(0);
   }
   for (int key = 0; key < end; key += S::kColumns) {
@@ -48,18 +48,18 @@ __device__ __forceinline__ void value(int tile, int slice, T scale, const Q& q, 
 #pragma unroll
       for (int j = 0; j < S::kAcross; j++) {
         const bool unseen = hidden<S>(mask, query, key + lane() + j * kLanes);
-        score[i][j] = unseen ? -infinite<T>() : scale * score[i][j];
+        score[i][j] = unseen ? -infinity<T>() : scale * score[i][j];
         largest = larger(largest, score[i][j]);
       }
       largest = maximumOfLine(largest);
       // As long as all are -infinity, any finite shift makes all weights 0.
-      const T shift = largest == -infinite<T>() ? T(0) : largest;
-      const T factor = exponential(maximum[i] - shift);
+      const T shift = largest == -infinity<T>() ? T(0) : largest;
+      const T factor = exp(maximum[i] - shift);
       maximum[i] = largest;
       sum[i] *= factor;
 #pragma unroll
       for (int j = 0; j < S::kAcross; j++) {
-        score[i][j] = exponential(score[i][j] - shift);
+        score[i][j] = exp(score[i][j] - shift);
         sum[i] += score[i][j];
       }
 #pragma unroll
@@ -76,7 +76,7 @@ __device__ __forceinline__ void value(int tile, int slice, T scale, const Q& q, 
     sum[i] = sumOfLine(sum[i]);
     const int query = row + line() + i * kLines;
     if (WantsL && slice == 0 && lane() == 0 && query < S::n) {
-      l[query] = sum[i] == T(0) ? infinite<T>() : maximum[i] + logarithm(sum[i]);
+      l[query] = sum[i] == T(0) ? infinity<T>() : maximum[i] + log(sum[i]);
     }
     const T factor = sum[i] == T(0) ? T(0) : T(1) / sum[i];
 #pragma unroll
