@@ -23,22 +23,24 @@ export interface Timed {
 }
 
 /** OpenBLAS's threads spin for some 30 ms after their work; a turn that began then would have a core less. */
-const rest = () => new Promise((resolve) => setTimeout(resolve, 80));
+const restMilliseconds = 80;
+const rest = (milliseconds = restMilliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /**
  * Lets the sides take turns, so that a change of the machine's mood meets all of them: ratios are taken within a
- * round. A turn of each goes first, unmeasured.
+ * round. A turn of each goes first, unmeasured. Between turns it waits, by default until OpenBLAS's threads sleep.
  */
 export async function alternate<const Sides extends readonly Side[]>(
   sides: Sides,
   rounds: number,
+  pause?: number,
 ): Promise<{ [i in keyof Sides]: Timed }> {
   const turns = sides.map((): number[] => []);
   const failed = new Map<Side, string>();
   for (let round = -1; round < rounds; round++)
     for (const [i, side] of sides.entries()) {
       if (failed.has(side) || round >= (side.rounds ?? rounds)) continue;
-      await rest();
+      await rest(pause);
       try {
         const seconds = await side.turn();
         if (round >= 0) turns[i]!.push(seconds);

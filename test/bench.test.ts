@@ -20,6 +20,10 @@ import type { Bench } from "../bench/bench.js";
 import { FlagError, readFlags, sections } from "../bench/flags.js";
 import { macsPerSample, objectives, stepFlops } from "../bench/floor.js";
 import { engineering } from "../bench/format.js";
+import { cardOf, floorOn } from "../bench/gpu/cards.js";
+import { ditFlops, gpuCases, gpuSections, precisions } from "../bench/gpu/cases.js";
+import { readGpuFlags } from "../bench/gpu/flags.js";
+import { markdownOf, shortTime, tableOf } from "../bench/gpu/table.js";
 import { alternate, fastest, type Side } from "../bench/measure.js";
 import { Peak } from "../bench/peak.js";
 import { threadCounts } from "../bench/scaling.js";
@@ -209,5 +213,88 @@ t.test("the machine's limits are positive numbers, and faulty arguments are refu
     t.throws(() => measurePeak(1, seconds), BackendError, `${seconds} seconds`);
   for (const bytes of [0, 3, -4, 4.5, Number.NaN, 1e13] as number[])
     t.throws(() => measureBandwidth(1, bytes), BackendError, `${bytes} bytes`);
+  t.end();
+});
+
+t.test("the GPU's table is made of the lines that the bench noted", (t) => {
+  const step = { section: "steps", precision: "tf32", flops: 495e6, bytes: 3.35e6 };
+  const lines = [
+    { device: "NVIDIA H100 80GB HBM3", versions: { JAX: "missing: no module named jax" } },
+    { name: "FM, 4 x 128, batch 4096, tf32", ...step },
+    { case: "FM, 4 x 128, batch 4096, tf32", side: "fluxion", turns: [2e-6, 1e-6, 3e-6] },
+    { case: "FM, 4 x 128, batch 4096, tf32", side: "PyTorch eager", turns: [8e-6] },
+    { name: "MF, 4 x 128, batch 4096, tf32", ...step, bytes: 6.7e6 },
+    { case: "MF, 4 x 128, batch 4096, tf32", side: "fluxion", turns: [3e-6] },
+    { case: "MF, 4 x 128, batch 4096, tf32", side: "PyTorch eager", failed: "out of memory" },
+    { skipped: "a product", reason: "since 5 s had passed" },
+  ];
+  const text = lines.map((line) => JSON.stringify(line)).join("\n");
+  const table = tableOf(`${text}\n{"case": "MF, 4 x`);
+  t.equal(table.device, "NVIDIA H100 80GB HBM3");
+  const [fm, mf] = table.rows;
+  t.equal(table.rows.length, 2, "a line that is cut off is left out");
+  t.match(fm, { floor: { products: 1e-6, memory: 1e-6, seconds: 1e-6 } });
+  t.match(fm!.cells, [
+    { side: "fluxion", seconds: { median: 2e-6 }, ratio: 1 },
+    { side: "PyTorch eager", seconds: { median: 8e-6 }, ratio: 4 },
+  ]);
+  t.equal(mf!.floor!.seconds, 2e-6, "the memory's time is the longer one");
+  t.same(mf!.cells[1], { side: "PyTorch eager", failed: "out of memory" });
+  t.same(table.overhead, [{ name: "MF over FM, 4 x 128, batch 4096, tf32", sides: { fluxion: 1.5 } }]);
+  const written = markdownOf(table);
+  t.match(
+    written,
+    /FM, 4 x 128, batch 4096, tf32 +\| 495 MFLOP, 3.35 MB \| 1.00 us .*2.00 us ± 25 % \| 2.00 /,
+  );
+  t.match(written, /8.00 us ± 0 %, 4.00x/);
+  t.match(written, /2.00 us \(memory\).*failed/);
+  t.match(written, /- PyTorch eager, MF, .*: out of memory/);
+  t.match(written, /- JAX: missing: no module named jax/);
+  t.match(written, /- a product: not measured, since 5 s had passed/);
+  t.same(tableOf("").rows, [], "a run that noted nothing has an empty table");
+  const elsewhere = tableOf(text.replace("H100", "A100")).rows[0]!;
+  t.equal(elsewhere.floor, undefined, "a card that is not known has no floor");
+  t.equal(shortTime(1.5), "1.50 s");
+  t.equal(shortTime(0.0123), "12.3 ms");
+  t.end();
+});
+
+t.test("the floor on a card is that of its data sheet", (t) => {
+  const [h100, h200] = ["NVIDIA H100 80GB HBM3", "NVIDIA H200"].map((name) => cardOf(name)!);
+  const work = { precision: "float32", flops: 67e9, bytes: 4.8e9 } as const;
+  t.same(floorOn(h200!, work), { products: 1e-3, memory: 1e-3, seconds: 1e-3 });
+  t.equal(floorOn(h100!, work).seconds, 4.8e9 / 3.35e12);
+  t.equal(cardOf("NVIDIA A100-SXM4-80GB"), undefined);
+  t.end();
+});
+
+t.test("the GPU's cases have names of their own, and count their products", (t) => {
+  const cases = gpuCases(gpuSections, precisions, false);
+  t.equal(new Set(cases.map(({ name }) => name)).size, cases.length);
+  t.equal(cases.filter(({ section }) => section === "steps").length, 4 * 4 * 3);
+  t.match(gpuCases(["steps"], precisions, false)[0], { precision: "tf32", flops: 2 * 49_792 * 3 * 4096 });
+  // One sample of one token, 4 wide: 4 products with 4 x 4 weights, 3 with 4 x 8, modulation, and attention's.
+  const block = { task: "dit", batch: 1, tokens: 1, width: 4, heads: 1, mlp: 8 } as const;
+  const [linear, attention] = [4 * 16 + 3 * 32 + 6 * 16, 2 * 4];
+  t.equal(ditFlops({ ...block, work: "gradients" }), 2 * (3 * linear + 3 * attention));
+  t.equal(ditFlops({ ...block, work: "jvp" }), 2 * (2 * linear + 3 * attention));
+  t.end();
+});
+
+t.test("the GPU bench's flags are read, and a wrong one says what would be right", (t) => {
+  t.match(readGpuFlags([]), { only: gpuSections, precision: precisions, seconds: 480, backend: "cuda" });
+  t.match(readGpuFlags(["--quick"]), { quick: true, precision: ["float32", "tf32"] });
+  t.match(readGpuFlags(["--only", "gemm,steps", "--precision", "tf32"]), { only: ["steps", "gemm"] });
+  t.equal(readGpuFlags(["--help"]), "help");
+  const wrong: [string[], RegExp][] = [
+    [["--only", "gem"], /--only: there is no "gem"; use tutorial, steps, dit, gemm/],
+    [["--precision", "fp16"], /--precision: there is no "fp16"; use float32, tf32, bfloat16/],
+    [["--backend", "gpu"], /--backend: there is no "gpu"; use cuda/],
+    [["--seconds", "0"], /--seconds: needs a number above 0, got 0/],
+    [["--seconds", "soon"], /--seconds: needs a number above 0, got soon/],
+    [["--fast"], /Unknown option '--fast'/],
+  ];
+  for (const [args, message] of wrong)
+    t.throws(() => readGpuFlags(args), { constructor: FlagError, message }, args.join(" "));
   t.end();
 });

@@ -7,9 +7,6 @@ import { lastLine, startChild } from "../children.js";
 /** What a peer is asked to do, as torch_peer.py and the .mjs files say. */
 export type Work = Readonly<Record<string, string | number>>;
 
-/** No single request takes longer than this, in milliseconds. */
-const patience = 120_000;
-
 /**
  * A process that does work for the bench and stays, so that its caches and threads are as warm as ours. One JSON
  * object a line, both ways: first `{ ready: true }`, then for each request `{ seconds: [...] }` or `{ error }`.
@@ -20,8 +17,16 @@ export class PeerProcess {
   #child: ChildProcess | undefined;
   #lines: AsyncIterator<string> | undefined;
   #complaints = "";
+  readonly #patience: number;
 
-  constructor(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  /** No single request takes longer than `patience`, in milliseconds. */
+  constructor(
+    command: string,
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+    patience = 120_000,
+  ) {
+    this.#patience = patience;
     this.#start = () =>
       startChild(command, args, { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
   }
@@ -31,31 +36,37 @@ export class PeerProcess {
     return (await this.ask({ ...work, repeats }))["seconds"] as number[];
   }
 
+  /** Starts the process; its first line, which may say more than `ready`. */
+  async start(): Promise<Record<string, unknown>> {
+    this.#complaints = "";
+    const child = (this.#child = this.#start());
+    child.stderr!.on("data", (chunk) => (this.#complaints = `${this.#complaints}${chunk}`.slice(-4000)));
+    // A failed start shows as the end of its lines.
+    child.on("error", (error) => (this.#complaints += error.message));
+    child.stdin!.on("error", () => {});
+    this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    return this.#reply();
+  }
+
   /** The answer to one request. */
   async ask(request: Work): Promise<Record<string, unknown>> {
-    if (this.#lines === undefined) {
-      const child = (this.#child = this.#start());
-      child.stderr!.on("data", (chunk) => (this.#complaints = `${this.#complaints}${chunk}`.slice(-4000)));
-      // A failed start shows as the end of its lines.
-      child.on("error", (error) => (this.#complaints += error.message));
-      child.stdin!.on("error", () => {});
-      this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
-      await this.#reply();
-    }
+    if (this.#lines === undefined) await this.start();
     this.#child!.stdin!.write(`${JSON.stringify(request)}\n`);
     return this.#reply();
   }
 
   async #reply(): Promise<Record<string, unknown>> {
-    const timer = setTimeout(() => this.#child!.kill("SIGKILL"), patience);
+    const timer = setTimeout(() => this.#child!.kill("SIGKILL"), this.#patience);
     const { value, done } = await this.#lines!.next();
     clearTimeout(timer);
-    if (done)
+    if (done) {
+      this.#lines = undefined; // the next request starts another process
       throw new Error(
         this.#child!.killed
-          ? `no answer within ${patience / 1000} s`
+          ? `no answer within ${this.#patience / 1000} s`
           : lastLine(this.#complaints) || "the process ended",
       );
+    }
     const reply = JSON.parse(value) as Record<string, unknown>;
     if (reply["error"] !== undefined) throw new Error(String(reply["error"]));
     return reply;
