@@ -1,6 +1,7 @@
-import { BackendError, FluxionError, ValueError } from "../errors.js";
+import { FluxionError, ValueError } from "../errors.js";
 import type { Backend, BackendName } from "./backend.js";
 import { cpuBackend } from "./cpu.js";
+import { cudaBackend } from "./cuda/index.js";
 import { typescriptBackend } from "./typescript/index.js";
 
 export type { Backend, BackendName, Executable, Loop } from "./backend.js";
@@ -13,9 +14,7 @@ export interface BackendInfo {
 }
 
 const loaders: { readonly [N in BackendName]: () => Backend } = {
-  cuda: () => {
-    throw new BackendError("the cuda backend is not part of this version");
-  },
+  cuda: cudaBackend,
   cpu: cpuBackend,
   typescript: () => typescriptBackend,
 };

@@ -6,6 +6,7 @@ import { translated, translatedAsync } from "../native.js";
 import { bufferOf, StateLoop } from "../native-loop.js";
 import type { CudaAddon, NativeBuffer, NativeProgram } from "./addon.js";
 import { CudaArray, place } from "./arrays.js";
+import { loopModule } from "./load.js";
 
 /** A plan on the device. Results stay there until they are read; `run` does not wait for them. */
 export class CudaExecutable implements Executable<CudaArray> {
@@ -21,18 +22,12 @@ export class CudaExecutable implements Executable<CudaArray> {
 
   run(inputs: readonly Storage[], seconds?: Float64Array): CudaArray[] {
     const buffers = this.#place(inputs);
-    const outputs = translated(() => this.#native.run(buffers, seconds));
-    return outputs.map((native, i) => {
-      const { dtype, size } = bufferOf(this.#plan, this.#plan.outputs[i]!);
-      return new CudaArray(native, dtype, size);
-    });
+    return this.#wrap(translated(() => this.#native.run(buffers, seconds)));
   }
 
-  /** Resolves when the results are there, so that reading them does not wait. */
   async runAsync(inputs: readonly Storage[]): Promise<CudaArray[]> {
-    const outputs = this.run(inputs);
-    await translatedAsync(() => this.#native.finished());
-    return outputs;
+    const buffers = this.#place(inputs);
+    return this.#wrap(await translatedAsync(() => this.#native.runAsync(buffers)));
   }
 
   loop(inputs: readonly Storage[], carried: number): Loop {
@@ -40,8 +35,15 @@ export class CudaExecutable implements Executable<CudaArray> {
     return new StateLoop(
       this.#plan,
       carried,
-      translated(() => this.#native.loop(buffers, carried)),
+      translated(() => this.#native.loop(loopModule(), buffers, carried)),
     );
+  }
+
+  #wrap(outputs: readonly NativeBuffer[]): CudaArray[] {
+    return outputs.map((native, i) => {
+      const { dtype, size } = bufferOf(this.#plan, this.#plan.outputs[i]!);
+      return new CudaArray(native, dtype, size);
+    });
   }
 
   #place(inputs: readonly Storage[]): NativeBuffer[] {

@@ -1,12 +1,12 @@
 import type { MatMulStep, View } from "../../compile/plan.js";
 import { byteSize } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
+import type { MatmulPrecision } from "../precision.js";
 import { elementAt, emitExpression, emitStores, expressionHeaders, sum } from "./expression.js";
 import { cTypes, type Lowering } from "./lowering.js";
 import { chooseForm, type ProductForm, type Tile, tilesFor, warpsOfThinProduct } from "./product-choice.js";
 import { libraryProduct } from "./product-library.js";
 import { type MatrixProduct, matrixProduct, viewsOf } from "./product-shape.js";
-import type { MatmulPrecision } from "./program.js";
 
 type Pointer = (buffer: number) => string;
 

@@ -1,5 +1,5 @@
 import type { DType } from "../../tensor/dtype.js";
-import type { MatmulPrecision } from "./program.js";
+import type { MatmulPrecision } from "../precision.js";
 
 /** A tile of C that a block computes, and how: the parameters of native/cuda/kernels/gemm_simt.cuh and gemm_tensor.cuh. */
 export interface Tile {

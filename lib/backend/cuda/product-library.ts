@@ -1,9 +1,10 @@
 import type { View } from "../../compile/plan.js";
 import { byteSize } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
+import type { MatmulPrecision } from "../precision.js";
 import type { Lowering } from "./lowering.js";
 import type { MatrixProduct } from "./product-shape.js";
-import type { MatmulPrecision, Matrix, Product } from "./program.js";
+import type { Matrix, Product } from "./program.js";
 
 export interface LibraryProduct {
   readonly operation: Omit<Product, "step">;
