@@ -1,10 +1,11 @@
 // The device that the CUDA backend's tests run on shows the mistakes that it is there for.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type Test, test } from "tap";
+import { close } from "./support/close.js";
 import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
 
 const root = dirname(createRequire(import.meta.url).resolve("fluxion/package.json"));
@@ -23,19 +24,24 @@ interface Launch {
   env?: Record<string, string>;
 }
 
-/** The program check.cc, built in a folder that the test takes away again, as a function. */
-function checker(t: Test) {
+/** A program of check/, built in a folder that the test takes away again. */
+function built(t: Test, name: string) {
   const libraries = cudaEmulator();
   const folder = mkdtempSync(join(tmpdir(), "fluxion-emulator-"));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const program = join(folder, "check");
-  const files = ["libcuda.so.1", "libnvrtc.so.13"].map((name) => join(libraries, name));
-  const build = spawnSync(
-    "g++",
-    ["-std=c++17", join(sources, "check.cc"), ...files, `-Wl,-rpath,${libraries}`, "-o", program],
-    { encoding: "utf8" },
-  );
+  const program = join(folder, name);
+  const files = readdirSync(libraries).filter((file) => file.startsWith("lib"));
+  const links = [...files.map((file) => join(libraries, file)), `-Wl,-rpath,${libraries}`];
+  const build = spawnSync("g++", ["-std=c++17", join(sources, `${name}.cc`), ...links, "-o", program], {
+    encoding: "utf8",
+  });
   if (build.status !== 0) throw new Error(build.stderr);
+  return { folder, program };
+}
+
+/** Runs a kernel. */
+function checker(t: Test) {
+  const { folder, program } = built(t, "check");
   return ({ kernel, blocks = 1, threads = 256, launches = 1, x = ramp(512), ...more }: Launch) => {
     const { sharedBytes = 0, elements = blocks * threads, source, env } = more;
     let file = join(sources, "kernels.cu");
@@ -82,10 +88,10 @@ test("the CUDA emulator", missing === undefined ? {} : { skip: missing }, async 
     t.notSame(run({ ...launch, kernel: "reversed_async_unwaited" }).y, reversedBlocks);
   });
 
-  await t.test("shared memory that nobody wrote is not zero", async (t) => {
+  await t.test("shared memory that nobody wrote is NaN", async (t) => {
     const { y } = run({ kernel: "unwritten" });
     t.strictSame(y.slice(0, 128), ramp(128));
-    t.notOk(y.slice(128).includes(0));
+    t.ok(y.slice(128).every(Number.isNaN));
   });
 
   await t.test("errors of a kernel", async (t) => {
@@ -141,6 +147,38 @@ test("the CUDA emulator", missing === undefined ? {} : { skip: missing }, async 
     const x = ramp(24 * 16).map((i) => ((i * 37) % 101) - 50);
     t.strictSame(run({ kernel: "product_tf32", threads: 32, elements: 128, x }).y, product(x, 8));
     t.strictSame(run({ kernel: "product_bfloat16", threads: 32, elements: 128, x }).y, product(x, 16));
+  });
+
+  await t.test("cuBLASLt's products", async (t) => {
+    const { program } = built(t, "product");
+    const [m, n, k, batch] = [3, 4, 5, 2];
+    // What the operands are rounded to, by the type of the computation.
+    const mantissas: Record<string, number> = { 68: 23, 70: 52, 75: 7, 77: 10 };
+    for (const [compute, bits] of Object.entries(mantissas)) {
+      const rounded = (x: number) => {
+        const unit = 2 ** (Math.floor(Math.log2(Math.abs(x))) - bits);
+        return x === 0 || bits === 52 ? x : Math.round(x / unit) * unit;
+      };
+      for (const [transposeA, transposeB, bias] of [
+        [0, 0, 1],
+        [0, 1, 0],
+        [1, 0, 0],
+        [1, 1, 1],
+      ] as const) {
+        const a = (b: number, i: number, l: number) =>
+          rounded(Math.sin(b * m * k + (transposeA ? i * k + l : l * m + i)));
+        const b = (b: number, l: number, j: number) =>
+          rounded(Math.cos(b * k * n + (transposeB ? l * n + j : j * k + l)));
+        const want = ramp(batch * n * m).map((at) => {
+          const [i, j, matrix] = [at % m, Math.floor(at / m) % n, Math.floor(at / (m * n))];
+          return ramp(k).reduce((sum, l) => sum + a(matrix, i, l) * b(matrix, l, j), bias * i);
+        });
+        const args = [compute, transposeA, transposeB, batch, m, n, k, bias].map(String);
+        const { stdout } = spawnSync(program, args, { encoding: "utf8" });
+        const name = `${compute} ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}`;
+        close(t, stdout.trim().split("\n").map(Number), want, bits === 52 ? 1e-14 : 1e-6, name);
+      }
+    }
   });
 
   await t.test("functions have CUDA's values at their edges", async (t) => {

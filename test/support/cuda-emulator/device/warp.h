@@ -24,7 +24,7 @@ void shuffle(void* const* lanes, unsigned mask) {
     if (mask >> mine->source & 1) {
       mine->result = static_cast<Shuffled<T>*>(lanes[mine->source])->value;
     } else {
-      __builtin_memset(&mine->result, 0xA5, sizeof(T));
+      __builtin_memset(&mine->result, 0xFF, sizeof(T));
     }
   }
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 
+#include "../runtime/garbage.h"
 #include "context.h"
 #include "stream.h"
 
@@ -16,7 +17,6 @@ namespace emulator {
 namespace {
 
 constexpr size_t kAlignment = 256;  // the driver's
-constexpr int kGarbage = 0xA5;      // in memory that nobody has written: as a float -2.87e-16, as an int -1515870811
 constexpr int kGuard = 0x5A;
 constexpr size_t kChecked = 256;    // bytes that are checked before an allocation
 
@@ -108,7 +108,7 @@ CUDA_API CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
   char* begin = first + pages - size;
   if (checksMemory()) {
     memset(first, kGuard, size_t(begin - first));
-    memset(begin, kGarbage, bytes);
+    fillWithGarbage(begin, bytes);
     memset(begin + bytes, kGuard, size - bytes);
   }
   *address = reinterpret_cast<CUdeviceptr>(begin);
@@ -139,7 +139,7 @@ CUDA_API CUresult cuMemAllocHost_v2(void** memory, size_t bytes) {
   REQUIRE(!forbiddenByCapture(), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   *memory = malloc(bytes);
   REQUIRE(*memory, CUDA_ERROR_OUT_OF_MEMORY);
-  memset(*memory, kGarbage, bytes);
+  fillWithGarbage(*memory, bytes);
   host[reinterpret_cast<CUdeviceptr>(*memory)] = bytes;
   return CUDA_SUCCESS;
 }

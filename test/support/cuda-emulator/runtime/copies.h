@@ -4,6 +4,8 @@
 #include <cstring>
 #include <vector>
 
+#include "garbage.h"
+
 namespace emulator {
 
 class PendingCopies {
@@ -14,7 +16,7 @@ class PendingCopies {
   }
 
   void start(void* to, const void* from, int bytes, int valid) {
-    memset(to, 0xA5, size_t(bytes));
+    fillWithGarbage(to, size_t(bytes));
     copies_.push_back({to, from, bytes, valid, group_});
   }
 

@@ -15,13 +15,13 @@
 #include "copies.h"
 #include "faults.h"
 #include "fiber.h"
+#include "garbage.h"
 #include "random.h"
 
 namespace emulator {
 
 namespace {
 
-constexpr int kGarbage = 0xA5;
 constexpr int kMaxThreads = 1024;
 constexpr int kNobody = -1;
 
@@ -340,8 +340,8 @@ Outcome Scheduler::run(const Module& module, const Kernel& kernel, const Grid& g
       const uint64_t block = order.block;
       state_->blockIdx = {unsigned(block % grid.blocks.x), unsigned(block / grid.blocks.x % grid.blocks.y),
                           unsigned(block / grid.blocks.x / grid.blocks.y)};
-      memset(module.sharedBegin, kGarbage, size_t(module.sharedEnd - module.sharedBegin));
-      memset(state_->dynamicShared, kGarbage, (grid.sharedBytes + 15) / 16 * 16);
+      fillWithGarbage(module.sharedBegin, size_t(module.sharedEnd - module.sharedBegin));
+      fillWithGarbage(state_->dynamicShared, (grid.sharedBytes + 15) / 16 * 16);
       runBlock();
     }
   } else {
