@@ -64,7 +64,7 @@ std::string translationUnit(const std::string& name, const std::vector<KernelNam
 std::vector<std::string> command(const fs::path& device, const std::vector<std::string>& definitions,
                                  int architecture) {
   std::vector<std::string> words = {
-      "g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-s",
+      "g++", "-std=c++17", "-Og", "-fPIC", "-shared", "-s",
 #if defined(__x86_64__)
       "-march=native",
 #endif
