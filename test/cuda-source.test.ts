@@ -1,53 +1,23 @@
 import { readdirSync } from "node:fs";
 import * as fx from "fluxion";
 import t from "tap";
-import { lowerCumsum } from "#lib/backend/cuda/cumsum.js";
-import { lowerGather, lowerScatter } from "#lib/backend/cuda/indexing.js";
-import { Lowering, type Target } from "#lib/backend/cuda/lowering.js";
-import { lowerMaps } from "#lib/backend/cuda/map.js";
-import type { Launch } from "#lib/backend/cuda/program.js";
-import { lowerReduce } from "#lib/backend/cuda/reduce.js";
+import { SharedSource } from "#lib/backend/cuda/lowering.js";
 import { schedule } from "#lib/backend/cuda/schedule.js";
-import { lowerSort } from "#lib/backend/cuda/sort.js";
+import { typescriptBackend } from "#lib/backend/typescript/index.js";
 import { lower } from "#lib/compile/lower.js";
-import type { BufferSpec, Expression, MapStep, Plan, ReduceStep, Step } from "#lib/compile/plan.js";
+import type { Plan } from "#lib/compile/plan.js";
+import { eachSeed } from "./support/compare.js";
+import { isPlain, lowerPlain } from "./support/cuda-plans.js";
 import { compiles, kernelFolder, nvccMissing } from "./support/nvcc.js";
+import { randomProgram } from "./support/random-program.js";
 
 type T = fx.Tensor;
 
 fx.setBackend("typescript");
 
-const target: Target = {
-  multiprocessors: 132,
-  sharedBytes: 227 * 1024,
-  architecture: 90,
-  precision: "float32",
-  cublas: false,
-};
-
-/** The launches of the steps of a plan that are no products, attention or loops. */
-function lowered(plan: Plan): Lowering {
-  const { groups, buffers, arenaBytes } = schedule(plan);
-  const lowering = new Lowering(target, buffers, arenaBytes);
-  groups.forEach((numbers) => {
-    lowering.beginStep(numbers[0]!);
-    const steps = numbers.map((number) => plan.steps[number]!);
-    const [step] = steps as [Step];
-    if (step.kind === "map") lowerMaps(lowering, steps as MapStep[]);
-    else if (step.kind === "reduce") lowerReduce(lowering, step);
-    else if (step.kind === "gather") lowerGather(lowering, step);
-    else if (step.kind === "scatter") lowerScatter(lowering, step);
-    else if (step.kind === "sort") lowerSort(lowering, step);
-    else if (step.kind === "cumsum") lowerCumsum(lowering, step);
-  });
-  return lowering;
-}
-
 const planOf = (f: (...inputs: T[]) => T | T[], ...inputs: T[]): Plan =>
   lower(fx.inspect(f, ...inputs).graph);
-const launches = (lowering: Lowering): Launch[] =>
-  lowering.operations.filter((operation) => operation.kind === "launch");
-const kernels = (lowering: Lowering): number => lowering.source.split("__global__").length - 1;
+const launches = (plan: Plan): number => lowerPlain(plan).operations.length;
 
 const key = fx.random.key(3);
 const draw = (shape: number[], dtype: fx.DType = "float32"): T => fx.random.normal(key, shape, { dtype });
@@ -171,11 +141,81 @@ function corpus(): Map<string, Plan> {
 const plans = corpus();
 
 t.test("every kernel compiles for a GPU", nvccMissing ? { skip: nvccMissing } : {}, async (t) => {
-  const sources = [...plans.values()].map((plan) => lowered(plan).source);
-  for (const architecture of ["sm_80", "sm_90"] as const) {
-    for (const [i, name] of [...plans.keys()].entries())
-      t.equal(compiles(sources[i]!, architecture), undefined, `${name} for ${architecture}`);
-    for (const header of readdirSync(kernelFolder).filter((file) => file.endsWith(".cuh")))
-      t.equal(compiles(`#include "${header}"\n`, architecture), undefined, `${header} for ${architecture}`);
+  const source = new SharedSource();
+  for (const plan of plans.values()) lowerPlain(plan, source);
+  const headers = readdirSync(kernelFolder).filter((file) => file.endsWith(".cuh"));
+  for (const architecture of ["sm_80", "sm_90"] as const)
+    t.equal(compiles(source.text(), architecture), undefined, `for ${architecture}`);
+  for (const header of headers)
+    t.equal(compiles(`#include "${header}"\n`, "sm_80"), undefined, `${header} stands alone`);
+});
+
+t.test("maps that are independent of each other are one launch", async (t) => {
+  const x = fx.zeros([64]);
+  const leaves = Array.from({ length: 12 }, (_, i) => fx.zeros([10 * i + 1]));
+  t.equal(launches(planOf((...xs) => xs.map((x) => fx.exp(x)), ...leaves)), 1);
+  t.equal(launches(planOf((a, b) => fx.concat([a!, b!, a!], 1), fx.zeros([3, 5]), fx.zeros([3, 2]))), 1);
+  t.equal(
+    launches(
+      planOf(
+        (a) =>
+          fx.pad(a!, [
+            [1, 2],
+            [3, 4],
+          ]),
+        fx.zeros([3, 5]),
+      ),
+    ),
+    1,
+  );
+  t.equal(launches(planOf((a) => [fx.cumsum(a!, 0), fx.exp(a!), fx.argsort(a!), fx.tanh(a!)], x)), 3);
+});
+
+t.test("what a map reads is launched before it", async (t) => {
+  const plan = planOf((a) => fx.exp(fx.flip(fx.concat([a!, a!]))), fx.zeros([64]));
+  t.ok(launches(plan) > 1);
+});
+
+t.test("kernels that are equal are one kernel", async (t) => {
+  const plan = planOf((a, b) => [fx.sum(a!, 1), fx.sum(b!, 1)], fx.zeros([30, 40]), fx.zeros([30, 40]));
+  const lowering = lowerPlain(plan);
+  t.equal(lowering.operations.length, 2);
+  t.equal(lowering.source.split("__global__").length - 1, 1);
+});
+
+t.test("nothing is launched for results without elements", async (t) => {
+  t.equal(
+    launches(planOf((x) => [fx.exp(x!), fx.sum(x!, 1), fx.cumsum(x!, 1), fx.argsort(x!)], fx.zeros([0, 4]))),
+    0,
+  );
+  t.equal(launches(planOf((x) => fx.sum(x!, 0), fx.zeros([0, 4]))), 1, "but for the sum of nothing");
+});
+
+t.test("a schedule gives the bits of the plan, in whatever order the maps of a group run", async (t) => {
+  const failures = eachSeed(60_000, 150, (seed) => {
+    const { f, inputs } = randomProgram(seed);
+    const { graph } = fx.inspect((...xs: T[]) => f(...xs), ...inputs);
+    const plan = lower(graph);
+    const arrays = [...inputs, ...graph.captured].map((x) => x.toTypedArray());
+    const { groups, buffers, arenaBytes } = schedule(plan);
+    const steps = groups.flatMap((numbers) => numbers.toReversed().map((number) => plan.steps[number]!));
+    const want = typescriptBackend.compile(plan).run(arrays);
+    const got = typescriptBackend.compile({ ...plan, steps, buffers, arenaBytes }).run(arrays);
+    return want.flatMap((w, i) =>
+      w.every((v, k) => Object.is(v, got[i]![k])) ? [] : [`result ${i} differs`],
+    );
+  });
+  t.same(failures, []);
+});
+
+t.test("random programs lower to few launches", async (t) => {
+  let [steps, operations] = [0, 0];
+  for (let seed = 61_000; seed < 61_100; seed++) {
+    const { f, inputs } = randomProgram(seed);
+    const plan = planOf(f, ...inputs);
+    if (!isPlain(plan)) continue;
+    steps += plan.steps.length;
+    operations += launches(plan);
   }
+  t.ok(operations < steps, `${operations} launches for ${steps} steps`);
 });
