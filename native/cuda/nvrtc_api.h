@@ -9,7 +9,6 @@ using NvrtcResult = int;  // nvrtcResult
 using NvrtcProgram = struct NvrtcProgramObject*;
 
 constexpr NvrtcResult kNvrtcSuccess = 0;      // NVRTC_SUCCESS
-constexpr NvrtcResult kNvrtcCompilation = 6;  // NVRTC_ERROR_COMPILATION
 
 // X(our name, the library's symbol, parameters): each returns an NvrtcResult.
 #define FLUXION_NVRTC_FUNCTIONS(X)                                                                               \
