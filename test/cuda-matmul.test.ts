@@ -1,13 +1,20 @@
-// Matrix products on CUDA, as far as can be told without a device: what becomes of a step, and that its kernels compile.
-import t from "tap";
-import { Lowering, type Target } from "#lib/backend/cuda/lowering.js";
+// Matrix products on CUDA: what becomes of a step, that its kernels compile, and what they compute on the emulated device.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import t, { type Test } from "tap";
+import type { NativeProgram } from "#lib/backend/cuda/addon.js";
+import { compiled } from "#lib/backend/cuda/cache.js";
+import { openCuda } from "#lib/backend/cuda/load.js";
+import { Lowering, SharedSource, type Target } from "#lib/backend/cuda/lowering.js";
 import { lowerMatMul } from "#lib/backend/cuda/matmul.js";
 import { chooseForm, tilesFor } from "#lib/backend/cuda/product-choice.js";
 import { type MatrixProduct, matrixProduct } from "#lib/backend/cuda/product-shape.js";
 import type { MatmulPrecision, Operation, Product } from "#lib/backend/cuda/program.js";
 import type { BufferSpec, Expression, MatMulStep, View } from "#lib/compile/plan.js";
-import type { DType } from "#lib/tensor/dtype.js";
+import { allocate, type DType, isFloat, type TypedArray } from "#lib/tensor/dtype.js";
 import { rowMajor, sizeOf } from "#lib/tensor/shape.js";
+import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
 import { nvccMissing, resources } from "./support/nvcc.js";
 
 // Buffers of every step: A, B, a bias along n, a slope, and two results. The views hold [...batch, rows, columns].
@@ -28,6 +35,7 @@ function stored(buffer: number, shape: readonly number[], storage: Storage): { v
 }
 
 type Epilogue = "product" | "bias" | "bias and slope";
+const rich = { epilogue: "bias and slope" } as const;
 
 interface Example {
   dtype?: DType;
@@ -106,28 +114,69 @@ const kinds = (operations: readonly Operation[]) =>
     operation.kind === "launch" ? operation.kernel.replace(/_\d+$/, "") : operation.kind,
   );
 
-/** All that a step or a product writes, evaluated in float64 from buffers of arbitrary numbers. */
+/** To the nearest of 10 bits of mantissa (ties away from zero), of 7 bits (ties to even). */
+const bits = new Uint32Array(1);
+const float = new Float32Array(bits.buffer);
+const rounding: Record<MatmulPrecision, (x: number) => number> = {
+  float32: (x) => x,
+  tf32: (x) => {
+    float[0] = x;
+    bits[0] = (bits[0]! + 0x1000) & ~0x1fff;
+    return float[0];
+  },
+  bfloat16: (x) => {
+    float[0] = x;
+    bits[0] = (bits[0]! + 0x7fff + ((bits[0]! >>> 16) & 1)) & 0xffff0000;
+    return float[0];
+  },
+};
+
+/** How numbers are multiplied and added, and rounded before they are multiplied. */
+interface Arithmetic {
+  multiply(x: number, y: number): number;
+  add(x: number, y: number): number;
+  operand(x: number): number;
+}
+
+const exact: Arithmetic = { multiply: (x, y) => x * y, add: (x, y) => x + y, operand: (x) => x };
+const wrapping: Arithmetic = { multiply: Math.imul, add: (x, y) => (x + y) | 0, operand: (x) => x };
+
+interface Written {
+  readonly buffer: number;
+  readonly place: number;
+  readonly value: number;
+  /** The sum of |A| |B| behind the value. */
+  readonly magnitude: number;
+}
+
+/** What a step, or a product (whose B is [n, k]), writes: all, or for every so many elements of C. */
 function evaluated(
   product: Pick<MatrixProduct, "batch" | "m" | "n" | "k" | "a" | "b" | "expression">,
-  depthAxis: { a: number; b: number },
-  buffers: readonly BufferSpec[],
-): Map<string, number> {
+  stores: "[k, n]" | "[n, k]",
+  data: readonly ArrayLike<number>[],
+  { multiply, add, operand }: Arithmetic = exact,
+  every = 1,
+): Written[] {
   const { batch, m, n, k, a, b, expression } = product;
-  const data = buffers.map(({ size }, which) => Array.from({ length: size }, (_, i) => Math.sin(which + i)));
-  const written = new Map<string, number>();
   const at = (view: View, index: readonly number[]) =>
     view.strides.reduce((sum, stride, axis) => sum + stride * index[axis]!, view.offset);
+  const written: Written[] = [];
   const strides = rowMajor([...batch, m, n]);
-  for (let i = 0; i < sizeOf(batch) * m * n; i++) {
+  for (let i = 0; i < sizeOf(batch) * m * n; i += every) {
     const index = strides.map((stride, axis) => Math.floor(i / stride) % [...batch, m, n][axis]!);
     const items = index.slice(0, -2);
     const [row, column] = index.slice(-2) as [number, number];
-    const pair = (outer: number, p: number, axis: number) => (axis === 0 ? [p, outer] : [outer, p]);
+    const x = at(a, [...items, row, 0]);
+    const y = at(b, stores === "[k, n]" ? [...items, 0, column] : [...items, column, 0]);
+    const xStep = a.strides.at(-1)!;
+    const yStep = b.strides.at(stores === "[k, n]" ? -2 : -1)!;
     let accumulator = 0;
+    let magnitude = 0;
     for (let p = 0; p < k; p++) {
-      const x = data[a.buffer]![at(a, [...items, ...pair(row, p, depthAxis.a)])]!;
-      const y = data[b.buffer]![at(b, [...items, ...pair(column, p, depthAxis.b)])]!;
-      accumulator += x * y;
+      const left = operand(data[a.buffer]![x + p * xStep]!);
+      const right = operand(data[b.buffer]![y + p * yStep]!);
+      accumulator = add(accumulator, multiply(left, right));
+      magnitude += Math.abs(left * right);
     }
     const values: number[] = [];
     for (const instruction of expression.instructions) {
@@ -136,20 +185,21 @@ function evaluated(
       else if (op === "load") values.push(data[instruction.view.buffer]![at(instruction.view, index)]!);
       else if (op === "index")
         values.push(
-          instruction.strides.reduce((s, stride, axis) => s + stride * index[axis]!, instruction.offset),
+          instruction.strides.reduce((sum, stride, axis) => sum + stride * index[axis]!, instruction.offset),
         );
-      else if (op === "add") values.push(values[instruction.args[0]!]! + values[instruction.args[1]!]!);
-      else if (op === "mul") values.push(values[instruction.args[0]!]! * values[instruction.args[1]!]!);
+      else if (op === "add") values.push(add(values[instruction.args[0]!]!, values[instruction.args[1]!]!));
+      else if (op === "mul")
+        values.push(multiply(values[instruction.args[0]!]!, values[instruction.args[1]!]!));
     }
     for (const { value, view } of expression.outputs)
-      written.set(`${view.buffer} ${at(view, index)}`, values[value]!);
+      written.push({ buffer: view.buffer, place: at(view, index), value: values[value]!, magnitude });
   }
   return written;
 }
 
 t.test("a product with fewer batch axes, or transposed, computes the same", async (t) => {
   const storages = ["rows", "columns", "shared"] as const;
-  const batches = [[], [1], [3], [2, 3], [1, 2, 1]];
+  const batches = [[], [3], [2, 3], [1, 2, 1]];
   const sizes = [
     [2, 3, 4],
     [1, 3, 2],
@@ -157,18 +207,30 @@ t.test("a product with fewer batch axes, or transposed, computes the same", asyn
     [1, 1, 3],
     [2, 2, 0],
   ] as const;
-  for (const batch of batches)
-    for (const size of sizes)
-      for (const a of storages)
-        for (const b of storages)
-          for (const c of ["rows", "columns"] as const) {
-            const { step, buffers } = example({ batch, size, a, b, c, epilogue: "bias and slope" });
-            const want = evaluated(step, { a: 1, b: 0 }, buffers);
-            const product = matrixProduct(step);
-            t.strictSame(evaluated(product, { a: 1, b: 1 }, buffers).size, want.size);
-            for (const [place, value] of evaluated(product, { a: 1, b: 1 }, buffers))
-              if (value !== want.get(place)) t.fail(`${JSON.stringify({ batch, size, a, b, c })}: ${place}`);
-          }
+  const results = (written: Written[]) =>
+    written
+      .map(({ buffer, place, value }) => `${buffer} ${place} ${value}`)
+      .sort()
+      .join("; ");
+  const examples = batches.flatMap((batch) =>
+    sizes.flatMap((size) =>
+      storages.flatMap((a) =>
+        storages.flatMap((b) =>
+          (["rows", "columns"] as const).map((c): Example => ({ ...rich, batch, size, a, b, c })),
+        ),
+      ),
+    ),
+  );
+  const different = examples.filter((options) => {
+    const { step, buffers } = example(options);
+    const data = buffers.map(({ size }, which) =>
+      Array.from({ length: size }, (_, i) => Math.sin(which + i)),
+    );
+    return (
+      results(evaluated(matrixProduct(step), "[n, k]", data)) !== results(evaluated(step, "[k, n]", data))
+    );
+  });
+  t.strictSame(different, []);
 });
 
 t.test("a batch of matrices times one matrix is one product of all their rows", async (t) => {
@@ -244,7 +306,6 @@ t.test("large products go to cuBLASLt, where it is there", async (t) => {
   t.ok(isOurs({ size: [4096, 128, 128] }, "tf32", true), "a narrow layer");
   t.ok(isOurs({ ...large, a: "reversed" }, "float32", true), "a negative stride");
   // What the library cannot compute is a second kernel, which pays where the product is deep.
-  const rich = { epilogue: "bias and slope" } as const;
   t.strictSame(kinds(lowered({ ...large, ...rich }, "tf32", true).operations), ["product", "matmul_rest"]);
   t.ok(isOurs({ size: [4096, 1024, 256], ...rich }, "float32", true));
 });
@@ -330,13 +391,13 @@ t.test(
     sizes.forEach((size, i) => {
       const [a, b] = storages[i % storages.length]!;
       for (const precision of ["float32", "tf32", "bfloat16"] as const)
-        add({ size, a, b, epilogue: "bias and slope" }, precision);
+        add({ size, a, b, ...rich }, precision);
     });
     for (const [a, b] of storages) {
       add({ size: [4096, 4096, 512], a, b }, "float32");
       add({ size: [4096, 4096, 512], a, b }, "tf32");
       for (const dtype of ["float64", "int32", "uint32"] as const)
-        add({ dtype, batch: [2, 3], size: [100, 130, 50], a, b, epilogue: "bias and slope" }, "float32");
+        add({ dtype, batch: [2, 3], size: [100, 130, 50], a, b, ...rich }, "float32");
     }
     // One translation unit: kernels are numbered by the source that they are in.
     const renamed = [...sources.values()].map((source, i) =>
@@ -355,3 +416,171 @@ t.test(
     }
   },
 );
+
+const missing = cudaEmulatorMissing();
+if (missing !== undefined) t.pass(`not run on a device: ${missing}`);
+else onTheEmulator(cudaEmulator());
+
+function onTheEmulator(libraries: string): void {
+  process.env.FLUXION_CUDA_LIBRARIES = libraries;
+  const cache = mkdtempSync(join(tmpdir(), "fluxion-cuda-matmul-"));
+  process.env.FLUXION_CACHE = cache;
+  t.teardown(() => rmSync(cache, { recursive: true, force: true }));
+
+  /** Runs products, whose kernels are compiled together; each run has other orders of threads and blocks. */
+  function check(
+    t: Test,
+    examples: readonly Example[],
+    precision: MatmulPrecision,
+    { cublas = false, runs = 2, every = 1 } = {},
+  ): void {
+    const { addon, device } = openCuda();
+    const source = new SharedSource();
+    const prepared = examples.map((options) => {
+      const { step, buffers } = example(options);
+      const lowering = new Lowering(target(precision, cublas), buffers, 0, source);
+      lowering.beginStep(0);
+      lowerMatMul(lowering, step);
+      return { options, step, buffers, lowering };
+    });
+    const module = addon.load(compiled(addon, device, source.text()));
+    for (const { options, step, buffers, lowering } of prepared) {
+      const { operations, arenaBytes } = lowering;
+      const numbers = buffers.map((_, i) => i);
+      const [inputs, outputs] = ["input", "output"].map((kind) =>
+        numbers.filter((i) => buffers[i]!.kind === kind),
+      );
+      const program = addon.createProgram(module, {
+        buffers: lowering.buffers(),
+        inputs: inputs!,
+        outputs: outputs!,
+        operations,
+        arenaBytes,
+      });
+      const data = buffers.map(({ dtype, size }, i) => arbitrary(dtype, size, i));
+      const uploaded = inputs!.map((i) => addon.upload(data[i]!));
+      const [got, ...others] = new Array(runs).fill(program).map((program: NativeProgram) =>
+        program.run(uploaded).map((buffer, i) => {
+          const { dtype, size } = buffers[outputs![i]!]!;
+          const values = allocate(dtype, size);
+          buffer.read(values);
+          return values;
+        }),
+      );
+      const name = JSON.stringify({ ...options, precision });
+      const { dtype, k } = step;
+      const tensor =
+        /Tensor/.test(lowered(options, precision, cublas).source) || operations[0]?.kind === "product";
+      const arithmetic = !isFloat(dtype)
+        ? wrapping
+        : { ...exact, operand: tensor && dtype === "float32" ? rounding[precision] : exact.operand };
+      // Each of k products and sums is rounded by at most half of the distance to the next number.
+      const unit = dtype === "float64" ? 2 ** -53 : 2 ** -24;
+      const wrong = evaluated(step, "[k, n]", data, arithmetic, every).filter(
+        ({ buffer, place, value, magnitude }) => {
+          const result = got![outputs!.indexOf(buffer)]![place]!;
+          if (!isFloat(dtype)) return (result | 0) !== value;
+          return !(Math.abs(result - value) <= unit * ((k + 4) * magnitude + 8 * (Math.abs(value) + 2)));
+        },
+      );
+      t.strictSame(wrong, [], name);
+      const written = outputs!.indexOf(step.expression.outputs.length > 1 ? other : result) + 1;
+      const bytes = (run: readonly TypedArray[] | undefined) =>
+        run!.slice(0, written).map(({ buffer }) => Buffer.from(buffer).toString("base64"));
+      for (const again of others) t.ok(bytes(again).join() === bytes(got).join(), `${name}: the same bits`);
+    }
+  }
+
+  const storages = ["rows", "columns"] as const;
+  const sides = storages.flatMap((a) => storages.map((b) => ({ a, b })));
+
+  t.test("products by tiles", async (t) => {
+    for (const precision of ["float32", "tf32", "bfloat16"] as const)
+      check(
+        t,
+        [
+          ...sides.flatMap((side): Example[] => [
+            { ...side, size: [64, 64, 64] },
+            { ...side, ...rich, size: [129, 66, 37], c: "columns" },
+            { ...side, size: [16, 20, 260] },
+          ]),
+          { ...rich, batch: [2, 3], size: [40, 36, 50], a: "padded", b: "reversed" },
+          { ...rich, batch: [2, 3], size: [40, 36, 50], a: "shared", b: "columns" },
+        ],
+        precision,
+      );
+    check(
+      t,
+      sides.flatMap((side): Example[] => [
+        { ...side, ...rich, dtype: "float64", size: [70, 65, 37] },
+        { ...side, ...rich, dtype: "int32", batch: [2], size: [40, 70, 21] },
+        { ...side, dtype: "uint32", size: [33, 40, 50] },
+      ]),
+      "float32",
+    );
+  });
+
+  t.test("the largest tiles", async (t) => {
+    const once = { runs: 1, every: 7 };
+    check(t, [{ size: [1350, 1408, 20], a: "columns" }], "float32", once);
+    check(t, [{ size: [1350, 1408, 20], b: "columns" }], "tf32", once);
+    check(t, [{ size: [1350, 1408, 20], a: "columns" }], "bfloat16", once);
+  });
+
+  t.test("products in slices of k", async (t) => {
+    for (const precision of ["float32", "tf32", "bfloat16"] as const)
+      check(
+        t,
+        [
+          { ...rich, size: [60, 40, 3001] },
+          { size: [64, 64, 2048], a: "columns" },
+          { ...rich, batch: [2], size: [30, 20, 2000], b: "columns" },
+        ],
+        precision,
+      );
+    check(t, [{ dtype: "float64", size: [40, 30, 2000], a: "columns" }], "float32");
+  });
+
+  t.test("products of few columns, of few operations, and of none", async (t) => {
+    for (const dtype of ["float32", "float64", "int32"] as const)
+      check(
+        t,
+        [
+          ...sides.flatMap((side): Example[] => [
+            { ...side, dtype, size: [100, 1, 50] },
+            { ...side, dtype, size: [1, 77, 200] },
+            { ...side, dtype, size: [1, 1, 5000] },
+            { ...side, ...rich, dtype, size: [3, 130, 700] },
+            { ...side, ...rich, dtype, size: [200, 8, 90] },
+            { ...side, ...rich, dtype, size: [70, 90, 3] },
+          ]),
+          { ...rich, dtype, batch: [5], size: [2, 3, 4] },
+          { ...rich, dtype, batch: [5], size: [2, 3, 0] },
+          { ...rich, dtype, size: [1100, 2, 40], batch: [4] },
+          { ...rich, dtype, size: [2, 100, 2048], a: "columns" },
+        ],
+        "float32",
+      );
+  });
+
+  t.test("products by cuBLASLt, with and without a kernel for the rest", async (t) => {
+    const examples = [
+      { size: [256, 1024, 1024], epilogue: "bias", b: "columns" },
+      { size: [1024, 256, 1024], a: "columns", c: "columns" },
+      { ...rich, size: [256, 1024, 1024], a: "columns" },
+    ] as const;
+    for (const precision of ["float32", "tf32"] as const)
+      check(t, examples, precision, { cublas: true, runs: 1, every: 97 });
+  });
+}
+
+/** Floats of the unit interval and its mirror; integers of all sizes. */
+function arbitrary(dtype: DType, size: number, seed: number): TypedArray {
+  const values = allocate(dtype, size);
+  let state = seed + 1;
+  for (let i = 0; i < size; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    values[i] = isFloat(dtype) ? (state / 2 ** 32) * 2 - 1 : state;
+  }
+  return values;
+}
