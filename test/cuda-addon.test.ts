@@ -14,6 +14,7 @@ import {
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import t from "tap";
 import type { NativeBuffer, NativeModule, NativeProgram } from "#lib/backend/cuda/addon.js";
@@ -23,6 +24,7 @@ import { loopModule, openCuda } from "#lib/backend/cuda/load.js";
 import type { CudaBody, CudaBuffer, Launch, Operation, Product } from "#lib/backend/cuda/program.js";
 import type { TypedArray } from "#lib/tensor/dtype.js";
 import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
+import { mutated } from "./support/mutated.js";
 
 const root = dirname(createRequire(import.meta.url).resolve("fluxion/package.json"));
 const scratch = mkdtempSync(join(tmpdir(), "fluxion-cuda-"));
@@ -176,21 +178,21 @@ t.test("the cache of compiled code", async (t) => {
   t.equal(get(cache("key", 1e6, undefined)), "code of a", "no folder");
 
   const small = join(scratch, "small");
-  const bounded = cache("key", 250, small);
+  const bounded = cache("key", 200, small);
   for (const source of ["one", "two"]) get(bounded, source);
   for (const name of readdirSync(small)) utimesSync(join(small, name), 1000, 1000);
-  get(cache("key", 250, small), "two"); // used again
+  get(cache("key", 200, small), "two"); // used again
   get(bounded, "three");
   get(bounded, "four");
   const bytes = readdirSync(small).reduce((sum, name) => sum + statSync(join(small, name)).size, 0);
-  t.ok(bytes <= 250 && bytes > 0, "the files stay within the bound");
+  t.ok(bytes <= 200 && bytes > 0, "the files stay within the bound");
   t.equal(
-    compilationsOf(() => get(cache("key", 250, small), "four")),
+    compilationsOf(() => get(cache("key", 200, small), "four")),
     0,
     "what was used last is kept",
   );
   t.equal(
-    compilationsOf(() => get(cache("key", 250, small), "one")),
+    compilationsOf(() => get(cache("key", 200, small), "one")),
     1,
     "what was used longest ago is gone",
   );
@@ -255,13 +257,18 @@ extern "C" __global__ void ${name}(fluxion::Status* status${parameters && `, ${p
     kernel("square", "const float* a, float* b", 40, "b[i] = a[i] * a[i];"),
     kernel("add", "const float* a, const float* b, float* c", 1, "c[i] = a[i] + b[i];"),
     kernel("guarded", "const float* a, float* b", 1, "b[i] = a[i] < 100 ? a[i] : 1 / (a[i] - a[i]);"),
-    kernel(
-      "check",
-      "const int* a",
-      3,
-      `if (a[i] < -5 || a[i] >= 5) { status->errorOperation = 7;
-       atomicMin(&status->error, (unsigned long long)i << 32 | (unsigned)a[i]); }`,
-    ),
+    // One block, so that no thread stops at the entry for what another one has found.
+    `
+extern "C" __global__ void check(fluxion::Status* status, const int* a) {
+  if (fluxion::stopped(status)) return;
+  const int i = threadIdx.x;
+  const bool outside = i < 3 && (a[i] < -5 || a[i] >= 5);
+  __syncthreads();
+  if (outside) {
+    status->errorOperation = 7;
+    atomicMin(&status->error, (unsigned long long)i << 32 | (unsigned)a[i]);
+  }
+}`,
     kernel("next", "const int* a, int* b", 3, "b[i] = a[i] + 1;"),
     kernel("repeat", "const float* a, float* b", 20000, "b[i] = a[0] + i;"),
   );
@@ -500,15 +507,81 @@ extern "C" __global__ void ${name}(fluxion::Status* status${parameters && `, ${p
         t.same(first(run, upload(...a), upload(...b), upload(...bias)), expected);
       }
     }
-    const nothing = program([input(8), output(0)], [product(0, 4, 2)]);
-    t.equal(nothing.run([upload(1, 2)])[0]!.bytes, 0, "of no rows");
+    const nothing = program([input(32), output(0)], [product(0, 4, 2)]);
+    t.equal(nothing.run([upload(...b.slice(0, 8))])[0]!.bytes, 0, "of no rows");
+
+    const double = program([input(8 * 14), output(8 * 12)], [product(m, n, k, { dtype: "float64" })]);
+    const values = Float64Array.from({ length: 14 }, (_, i) => 1 + i * 2 ** -40);
+    const target = new Float64Array(12);
+    double.run([addon.upload(values)])[0]!.read(target);
+    const element = (r: number, c: number) =>
+      values[2 * r]! * values[6 + c]! + values[2 * r + 1]! * values[10 + c]!;
+    t.same(
+      [...target],
+      Array.from({ length: 12 }, (_, i) => element(Math.floor(i / 4), i % 4)),
+      "float64",
+    );
+
+    const rounding = program([input(4 * 14), output(4 * 12)], [product(m, n, k, { precision: "bfloat16" })]);
+    const [rounded] = floats(rounding.run([upload(...Array.from({ length: 14 }, () => 1 + 2 ** -6))])[0]!);
+    t.equal(rounded, 2 * (1 + 2 ** -6) ** 2, "bfloat16 keeps 7 bits");
+  });
+
+  t.test("a program with any number changed is refused, or runs within its buffers", async (t) => {
+    // Nothing but zeros, products and loops: kernels are as they are compiled. The emulator watches all memory.
+    const inner = body(
+      [input(4 * 4), input(4 * 6), output(4 * 4), output(4 * 8), temporary(16, 0)],
+      [
+        { kind: "zero", buffer: 4, step: 0 },
+        product(2, 2, 2, {
+          a: { buffer: 0, offset: 0, row: 2, step: 0, transposed: false },
+          b: { buffer: 1, offset: 0, row: 3, step: 0, transposed: true },
+          c: { buffer: 2, offset: 0, row: 2, step: 0, transposed: false },
+        }),
+        { kind: "zero", buffer: 3, step: 0 },
+      ],
+      64,
+    );
+    const turns: Operation = {
+      kind: "turns",
+      step: 0,
+      length: 3,
+      reverse: true,
+      body: inner,
+      consts: [],
+      inits: [0],
+      carries: [2],
+      xs: [1],
+      ys: [3],
+    };
+    const whole = body([input(4 * 4), input(4 * 18), output(4 * 4), output(4 * 24)], [turns]);
+    const unexpected: string[] = [];
+    let refused = 0;
+    let ran = 0;
+    for (const changed of mutated(whole)) {
+      try {
+        const run = addon.createProgram(arithmetic, changed);
+        const bytes = changed.inputs.map((i) => changed.buffers[i]!.bytes);
+        if (bytes.some((size) => size > 1e6)) continue;
+        for (const result of run.run(bytes.map((size) => addon.upload(new Uint8Array(size)))))
+          result.dispose();
+        ran++;
+      } catch (error) {
+        const { message } = error as Error;
+        if (!/^(malformed program: |out of memory on the device: )/.test(message)) unexpected.push(message);
+        refused++;
+      }
+    }
+    t.same(unexpected, []);
+    t.ok(refused > 100 && ran > 100, `${refused} refused, ${ran} ran`);
+    t.same(first(squares(), upload(...new Array(40).fill(1)))[0], 4, "the device is well");
   });
 
   t.test("checks of indices", async (t) => {
     const check = { number: 7, size: 5, site: 12 };
     const run = program(
       [input(12), input(160), output(160)],
-      [launch("check", [0], { check }), launch("add_one", [1, 2])],
+      [launch("check", [0], { check, grid: [1, 1, 1] }), launch("add_one", [1, 2])],
     );
     const values = upload(...new Array(40).fill(1));
     t.same(floats(run.run([addon.upload(Int32Array.of(4, -5, 0)), values])[0]!), new Array(40).fill(2));
@@ -655,6 +728,68 @@ extern "C" __global__ void ${name}(fluxion::Status* status${parameters && `, ${p
     t.throws(() => loop.read(0, new Float32Array(2)), /expected an array of 4 bytes/);
   });
 
+  t.test("a loop of more launches than a graph should have", async (t) => {
+    const length = 200_001;
+    const turns: Operation = {
+      kind: "turns",
+      step: 0,
+      length,
+      reverse: false,
+      body: body([input(4), input(4), output(4)], [launch("add", [0, 1, 2], { grid: [1, 1, 1] })]),
+      consts: [],
+      inits: [0],
+      carries: [2],
+      xs: [1],
+      ys: [],
+    };
+    const run = program([input(4), input(4 * length), output(4)], [turns]);
+    const loop = run.loop(loopModule(), [upload(1), addon.upload(new Float32Array(length).fill(1))], 1);
+    t.same(await loop.run(1, []), { completed: 1, ran: 1 });
+    t.equal(readState(loop), length + 1);
+  });
+
+  t.test("a kernel with more than 48 KB of shared memory", async (t) => {
+    const bytes = 100 * 1024;
+    const module = addon.load(
+      compiled(
+        addon,
+        device,
+        `#include "status.cuh"
+#include "shared.cuh"
+extern "C" __global__ void reverse(fluxion::Status* status, const float* a, float* b) {
+  if (fluxion::stopped(status)) return;
+  float* memory = reinterpret_cast<float*>(fluxion::dynamicShared());
+  for (int i = threadIdx.x; i < ${bytes / 4}; i += 256) memory[i] = a[i];
+  __syncthreads();
+  for (int i = threadIdx.x; i < ${bytes / 4}; i += 256) b[i] = memory[${bytes / 4 - 1} - i];
+}
+`,
+      ),
+    );
+    const run = addon.createProgram(
+      module,
+      body(
+        [input(bytes), output(bytes)],
+        [launch("reverse", [0, 1], { grid: [1, 1, 1], threads: 256, sharedBytes: bytes })],
+      ),
+    );
+    const values = Array.from({ length: bytes / 4 }, (_, i) => i);
+    t.same(first(run, upload(...values)), values.reverse());
+  });
+
+  t.test("a loop leaves the main thread to others", async (t) => {
+    const loop = counting().loop(loopModule(), [upload(0), upload(0)], 1);
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    const steps = 20000;
+    const others = squares();
+    const running = loop.run(steps, [new Float32Array(steps), new Float32Array(steps)]);
+    t.same(first(others, upload(...new Array(40).fill(2)))[0], 9, "another program runs meanwhile");
+    t.match(await running, { completed: steps });
+    clearInterval(timer);
+    t.ok(turns > 10);
+  });
+
   t.test("a loop with large observations", async (t) => {
     const large = 80000;
     const run = program(
@@ -693,7 +828,7 @@ extern "C" __global__ void ${name}(fluxion::Status* status${parameters && `, ${p
     const run = program(
       [input(12), input(4), input(4), output(12), output(4), output(4)],
       [
-        launch("check", [0], { check }),
+        launch("check", [0], { check, grid: [1, 1, 1] }),
         launch("next", [0, 3]),
         launch("add", [1, 2, 4]),
         launch("guarded", [4, 5]),
@@ -710,7 +845,7 @@ extern "C" __global__ void ${name}(fluxion::Status* status${parameters && `, ${p
 
   t.test("worker threads", async (t) => {
     const code = `
-      const { openCuda } = await import(${JSON.stringify(join(root, "dist/backend/cuda/load.js"))});
+      const { openCuda } = await import(${JSON.stringify(pathToFileURL(join(root, "dist/backend/cuda/load.js")).href)});
       const { parentPort } = await import("node:worker_threads");
       const { addon } = openCuda();
       let sum = 0;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 namespace fluxion::cuda {
 namespace {
@@ -152,7 +153,8 @@ void Loop::capture(int side) {
 }
 
 void Loop::launchStep(int side) {
-  if (!captures_) return enqueueStep(side);
+  // The first step is launched as it is: a kernel of a library may be loaded at its first launch, which a capture forbids.
+  if (!captures_ || !std::exchange(warm_, true)) return enqueueStep(side);
   if (graphs_[side] == nullptr) capture(side);
   device_.check(device_.driver.graphLaunch(graphs_[side], device_.stream), "launching a graph");
 }

@@ -46,7 +46,7 @@ class Loop {
   std::shared_ptr<Program> program_;
   std::shared_ptr<Module> service_;
   size_t carried_;
-  bool waitsForEachStep_ = false, captures_ = true;
+  bool waitsForEachStep_ = false, captures_ = true, warm_ = false;
   std::vector<Shared> constants_;
   Block states_[2];
   std::vector<size_t> places_;  // of each carried value, in a state

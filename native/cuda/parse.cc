@@ -217,6 +217,7 @@ class Parser {
     result.b = matrix(body, result, object(from.Get("b"), "b"), "b", result.k, result.n);
     result.c = matrix(body, result, object(from.Get("c"), "c"), "c", result.m, result.n);
     if (result.c.transposed) fail("c: a result is not transposed");
+    if (result.batch > 1 && result.c.step == 0) fail("c: results overlap");
     written(body, result.c.buffer, true);
     const Napi::Value bias = from.Get("bias");
     if (!bias.IsUndefined()) {
@@ -242,6 +243,7 @@ class Parser {
     result.transposed = flag(from, "transposed");
     if (result.transposed) std::swap(rows, columns);
     if (rows == 0 || columns == 0 || product.batch == 0) return result;
+    if (rows == 1) result.row = std::max(result.row, columns);  // there is no next row
     if (result.row < columns) fail(std::string(name) + ": rows overlap");
     const auto times = [](int64_t a, int64_t b) { return checkedMultiply(static_cast<size_t>(a), static_cast<size_t>(b)); };
     size_t end = static_cast<size_t>(result.offset);

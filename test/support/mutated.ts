@@ -1,7 +1,5 @@
-import type { Plan } from "#lib/compile/plan.js";
-
-/** Every copy of a plan with one of its numbers, at any depth, changed to something strange. */
-export function* mutated(plan: Plan): Generator<Plan> {
+/** Every copy of a plan (or any data) with one of its numbers, at any depth, changed to something strange. */
+export function* mutated<T extends object>(plan: T): Generator<T> {
   const strange = [-1, 0, 1, 2, 3, 7, 0.5, 41, 1e6, 2 ** 31, 2 ** 52, 2 ** 53, 1e300, -(2 ** 53), Number.NaN];
   const paths: string[][] = [];
   const walk = (node: object, path: readonly string[]) => {

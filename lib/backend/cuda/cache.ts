@@ -69,8 +69,17 @@ export class CodeCache {
       renameSync(temporary, path);
       prune(folder, this.#settings.mostBytes);
     } catch {
-      rmSync(temporary, { force: true });
+      remove(temporary);
     }
+  }
+}
+
+/** Removes a file, or leaves it where that cannot be done. */
+function remove(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // nothing depends on it
   }
 }
 
@@ -107,14 +116,13 @@ function prune(folder: string, mostBytes: number): void {
     const file = statSync(path, { throwIfNoEntry: false });
     if (!file) continue;
     if (name.endsWith(suffix)) files.push({ path, bytes: file.size, time: file.mtimeMs });
-    else if (name.endsWith(".tmp") && Date.now() - file.mtimeMs > abandonedMilliseconds)
-      rmSync(path, { force: true });
+    else if (name.endsWith(".tmp") && Date.now() - file.mtimeMs > abandonedMilliseconds) remove(path);
   }
   let total = files.reduce((sum, { bytes }) => sum + bytes, 0);
   files.sort((a, b) => a.time - b.time);
   for (const { path, bytes } of files) {
     if (total <= mostBytes) break;
-    rmSync(path, { force: true });
+    remove(path);
     total -= bytes;
   }
 }

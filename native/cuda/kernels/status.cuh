@@ -4,7 +4,8 @@
 namespace fluxion {
 
 struct Status {
-  // The least (position << 32 | index) of the indices that were out of range; all ones: none was.
+  // The least (position << 32 | index) of the indices that were out of range; all ones: none was. A check is one block,
+  // which looks at all indices before it writes: no thread of it stops for what another one has found.
   unsigned long long error;
   int errorOperation;   // the number of the check that found it, which its kernel has as a literal
   int stopped;          // a loop's guard was not finite: no later step may change anything
