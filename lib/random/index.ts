@@ -40,9 +40,9 @@ function blocks(k: Tensor, shape: Shape, word: 0 | 1 | "xor"): Tensor {
     throw new ShapeError(
       `random: ${show(shape)} has 2^32 elements or more; draw smaller arrays under split keys`,
     );
-  const flat = [size];
-  const counter = [raw.constant(0, flat, "uint32"), raw.iota(flat, 0, "uint32")];
-  return raw.reshape(raw.threefry([...keyWords(k, flat), ...counter], word), shape);
+  // The counter is what is reshaped: what reads the words at the index of this shape is computed with them.
+  const counter = [raw.constant(0, shape, "uint32"), raw.reshape(raw.iota([size], 0, "uint32"), shape)];
+  return raw.threefry([...keyWords(k, shape), ...counter], word);
 }
 
 /** A key made of each block's two words: [...shape, 2]. */
