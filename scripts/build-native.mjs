@@ -125,8 +125,7 @@ async function buildCuda() {
   if (!onPath("python3", "python"))
     throw new LeftOut("node-gyp needs Python 3, which was not found on the PATH");
   if (!onPath("make")) throw new NotBuilt("make was not found on the PATH");
-  if (!onPath("g++", "clang++"))
-    throw new NotBuilt("no C++ compiler was found on the PATH (g++ or clang++)");
+  if (!onPath("g++", "clang++")) throw new NotBuilt("no C++ compiler was found on the PATH (g++ or clang++)");
   // configure and build: `rebuild` would delete all of build/.
   const args = [gyp, "configure", "build", "--release", "--jobs=max", `--nodedir=${nodeHeaders()}`];
   // node-gyp prefers npm's settings in the environment to its own options: a user's `nodedir` must not win.
