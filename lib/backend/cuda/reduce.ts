@@ -65,6 +65,7 @@ export function lowerReduce(lowering: Lowering, step: ReduceStep): void {
     way,
     type,
     state,
+    unroll: expression.instructions.length * lanes > 64 ? 1 : lanes > 1 ? 2 : 4,
     begin: () => coordinateLines("t", sizes.kept, keptNames, type),
     take: (pointer) => [
       ...coordinateLines(
@@ -92,6 +93,7 @@ export function lowerReduce(lowering: Lowering, step: ReduceStep): void {
     way: { ...columnWay(kept, way.chunks), chunks: 1 },
     type,
     state,
+    unroll: 4,
     begin: () => coordinateLines("t", sizes.kept, keptNames, type),
     take: (pointer) => {
       const members = parts.map((part) => `${pointer(part)}[r * ${kept} + t]`);
@@ -208,6 +210,8 @@ interface Fold {
   readonly type: IndexType;
   /** The C++ type of the state. */
   readonly state: string;
+  /** Turns of the loop whose loads are under way together. */
+  readonly unroll: number;
   /** What output `t` needs before the loop, what takes in index `r`, and what stores the folded state. */
   begin(): readonly string[];
   take(pointer: Pointer): readonly string[];
@@ -247,7 +251,7 @@ function launchFold(lowering: Lowering, fold: Fold): void {
       "State state = State::initial();",
       ...inside(`if (t < ${kept}${suffix})`, [
         ...fold.begin(),
-        "#pragma unroll 4",
+        `#pragma unroll ${fold.unroll}`,
         ...inside(`for (${unsigned} r = first + member; r < end; r += ${lanes})`, fold.take(pointer)),
       ]),
       ...merge,
