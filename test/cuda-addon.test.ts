@@ -359,6 +359,19 @@ extern "C" __global__ void check(fluxion::Status* status, const int* a) {
     );
   });
 
+  t.test("buffers that nobody holds", async (t) => {
+    const before = addon.memory().used;
+    // Without a turn of the event loop, in which finalizers run.
+    for (let i = 0; i < 100; i++) addon.upload(new Uint8Array(4e6));
+    const run = program([input(4), output(5e6), output(4)], [{ kind: "zero", buffer: 1, step: 0 }]);
+    for (let i = 0; i < 100; i++) run.run([upload(1)]);
+    t.pass("their memory is used again");
+    addon.upload(new Uint8Array(6e7)).dispose();
+    t.ok(addon.memory().used - before < 1e6, "all of it");
+    for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+    t.ok(addon.memory().used - before < 1e6, "once");
+  });
+
   t.test("a program of two kernels", async (t) => {
     const xs = Array.from({ length: 40 }, (_, i) => i - 7);
     const expected = xs.map((x) => (x + 1) ** 2);

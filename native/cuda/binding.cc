@@ -70,8 +70,10 @@ Napi::Value createProgram(const Napi::CallbackInfo& call) {
 
 Napi::Value upload(const Napi::CallbackInfo& call) {
   const Bytes bytes = bytesOf(call[0], "upload");
-  auto block = std::make_shared<Block>(device(), bytes.size, "a tensor");
-  copyToDevice(device(), block->address(), bytes.data, bytes.size);
+  Device& target = device();
+  auto block =
+      withMemory(call.Env(), [&] { return std::make_shared<Block>(target, bytes.size, "a tensor"); });
+  copyToDevice(target, block->address(), bytes.data, bytes.size);
   return newBuffer(call.Env(), std::move(block));
 }
 

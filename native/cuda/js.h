@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_set>
 
 #include "libraries.h"
 
@@ -47,10 +48,14 @@ void method(Napi::Env env, Napi::Object object, const char* name, Method body);
 Napi::Value inBackground(Napi::Env env, const Napi::Object& keep, std::function<void()> body,
                          std::function<Napi::Value(Napi::Env)> result, std::function<void()> always);
 
-// Each addon instance (of a worker thread) ends its own loops.
+struct BufferHandle;
+
+// Each addon instance (of a worker thread) ends its own loops, and has its own buffers.
 struct Instance {
   std::shared_ptr<std::atomic<bool>> stopping = std::make_shared<std::atomic<bool>>(false);
   Napi::FunctionReference bufferClass;
+  std::unordered_set<BufferHandle*> buffers;  // that have memory
+  napi_ref canary = nullptr;                  // weak, to an object that nobody holds
 };
 Instance& instanceOf(Napi::Env env);
 

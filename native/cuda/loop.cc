@@ -23,7 +23,7 @@ constexpr size_t kLarge = size_t{64} << 10;  // bytes of an observation that one
 
 }  // namespace
 
-Loop::Loop(std::shared_ptr<Program> program, std::shared_ptr<Module> service, std::vector<Shared> inputs,
+Loop::Loop(std::shared_ptr<Program> program, std::shared_ptr<Module> service, const std::vector<Shared>& inputs,
            size_t carried)
     : device_(program->device()), program_(std::move(program)), service_(std::move(service)), carried_(carried) {
   checkOutputs();

@@ -10,7 +10,8 @@ namespace fluxion::cuda {
 class Loop {
  public:
   // Carried inputs are copied; the others are kept as they are. `service` has the kernels of kernels/commit.cuh.
-  Loop(std::shared_ptr<Program> program, std::shared_ptr<Module> service, std::vector<Shared> inputs, size_t carried);
+  Loop(std::shared_ptr<Program> program, std::shared_ptr<Module> service, const std::vector<Shared>& inputs,
+       size_t carried);
   ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;

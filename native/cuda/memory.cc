@@ -44,9 +44,9 @@ Address Pool::take(size_t bytes, const std::string& what) {
       if (!addSegment(fresh)) {
         size_t left = 0, total = 0;
         device_.driver.memGetInfo(&left, &total);
-        throw Error("out of memory on the device: " + what + " needs " + std::to_string(bytes) + " bytes; " +
-                    std::to_string(used_) + " are in use by tensors and programs, " + std::to_string(left) +
-                    " free of " + std::to_string(total));
+        throw OutOfMemory("out of memory on the device: " + what + " needs " + std::to_string(bytes) + " bytes; " +
+                          std::to_string(used_) + " are in use by tensors and programs, " + std::to_string(left) +
+                          " free of " + std::to_string(total));
       }
     }
     found = free.lower_bound({size, 0});

@@ -17,13 +17,17 @@ constexpr size_t kAlignment = 256;
 // The next multiple of kAlignment.
 size_t aligned(size_t bytes);
 
+struct OutOfMemory : Error {
+  using Error::Error;
+};
+
 // Memory comes from the driver in segments, which are cut into pieces; a piece that is given back joins its free
 // neighbours. What is given back may be taken again at once, even while the device still works with it: there is one
 // stream, so the next use comes after the last one.
 class Pool {
  public:
   explicit Pool(Device& device) : device_(device) {}
-  // Throws Error that says `what` needs the memory. Addresses are multiples of kAlignment.
+  // Throws OutOfMemory that says `what` needs the memory. Addresses are multiples of kAlignment.
   Address take(size_t bytes, const std::string& what);
   void give(Address address);
   // Gives segments without a taken piece back to the driver.

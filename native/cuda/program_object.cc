@@ -120,10 +120,12 @@ Napi::Value newProgram(Napi::Env env, std::shared_ptr<Program> program) {
   Napi::Object object = Napi::Object::New(env);
   method(env, object, "run", [program](const Napi::CallbackInfo& call) {
     const std::vector<Shared> inputs = inputsOf(call[0], *program);
-    return buffers(call.Env(), program->run(inputs, secondsOf(call[1], *program), false));
+    double* const seconds = secondsOf(call[1], *program);
+    return buffers(call.Env(), withMemory(call.Env(), [&] { return program->run(inputs, seconds, false); }));
   });
   method(env, object, "runAsync", [program](const Napi::CallbackInfo& call) {
     const std::vector<Shared> inputs = inputsOf(call[0], *program);
+    freeCollected(call.Env(), false);
     const auto outputs = std::make_shared<std::vector<Shared>>();
     return inBackground(
         call.Env(), call[0].As<Napi::Object>(),
@@ -142,9 +144,11 @@ Napi::Value newProgram(Napi::Env env, std::shared_ptr<Program> program) {
   });
   method(env, object, "loop", [program](const Napi::CallbackInfo& call) {
     const std::shared_ptr<Module> service = moduleOf(call[0]);
-    std::vector<Shared> inputs = inputsOf(call[1], *program);
+    const std::vector<Shared> inputs = inputsOf(call[1], *program);
     const size_t carried = static_cast<size_t>(integer(call[2], 0, 1e6, "carried"));
-    return newLoop(call.Env(), std::make_shared<Loop>(program, service, std::move(inputs), carried));
+    return newLoop(call.Env(), withMemory(call.Env(), [&] {
+                     return std::make_shared<Loop>(program, service, inputs, carried);
+                   }));
   });
   method(env, object, "workspaceBytes", [program](const Napi::CallbackInfo& call) {
     return Napi::Number::New(call.Env(), static_cast<double>(program->arenaBytes() + program->workspaceBytes()));
