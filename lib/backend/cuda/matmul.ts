@@ -11,9 +11,9 @@ import { type MatrixProduct, matrixProduct, viewsOf } from "./product-shape.js";
 type Pointer = (buffer: number) => string;
 
 /**
- * A product by cuBLASLt where that pays (product-library.ts), else by kernels of our own: by tiles, by thin forms, or an
- * element a thread (product-choice.ts). A product in slices of k puts partial results into scratch memory; a second
- * kernel adds them in order.
+ * A product by cuBLASLt where that pays (product-library.ts), else by kernels of our own: by tiles, by thin forms, or
+ * an element a thread (product-choice.ts). A product in slices of k puts partial results into scratch memory; a
+ * second kernel adds them in order.
  */
 export function lowerMatMul(lowering: Lowering, step: MatMulStep): void {
   const product = matrixProduct(step);
@@ -49,7 +49,8 @@ function lowerProduct(
 ): void {
   const { dtype, batch, m, n, k, expression } = product;
   const batches = sizeOf(batch);
-  const index = indexType(product, form.form === "elements" || partial !== undefined ? batches * m * n : 0);
+  const count = partial === undefined ? batches * m * n : lowering.sizeOf(partial);
+  const index = indexType(product, count);
   const items = batch.map((_, axis) => `i${axis}`);
   const [a, b] = [operand(lowering, product, "a"), operand(lowering, product, "b")];
 
@@ -144,6 +145,7 @@ function lowerProduct(
   const rows = Math.max(m, n);
   const rowsOfBlock = form.form === "warps" ? form.rows * warpsOfThinProduct : 32;
   const down = Math.ceil(rows / rowsOfBlock);
+  const swapped = `[&](int row, int column, ${cTypes[dtype]} sum) { finish(column, row, sum); }`;
   const name =
     form.form === "warps" ? `productByWarps<${form.rows}>` : `productByLanes<${warpsOfThinProduct}>`;
   lowering.launch({
@@ -158,7 +160,7 @@ function lowerProduct(
       ...finish(pointer),
       wideA
         ? `fluxion::gemm::${name}(a, b, firstRow, begin, end, finish);`
-        : `fluxion::gemm::${name}(b, a, firstRow, begin, end, [&](int row, int column, ${cTypes[dtype]} accumulator) { finish(column, row, accumulator); });`,
+        : `fluxion::gemm::${name}(b, a, firstRow, begin, end, ${swapped});`,
     ],
   });
 }

@@ -1,7 +1,7 @@
 import type { DType } from "../../tensor/dtype.js";
 import type { MatmulPrecision } from "../precision.js";
 
-/** A tile of C that a block computes, and how: the parameters of native/cuda/kernels/gemm_simt.cuh and gemm_tensor.cuh. */
+/** A tile of C that a block computes, and how: the parameters of gemm_simt.cuh and gemm_tensor.cuh. */
 export interface Tile {
   readonly kind: "simt" | "tensor";
   readonly m: number;
@@ -42,8 +42,9 @@ const launchCycles = 4000;
 const blockCycles = 1500;
 const maxSlices = 64;
 
-// Rates are the share of the peak (float32: 128 multiply-adds a cycle, float64: 64, TF32 by mma.sync: about 600) that
-// the reads of shared memory for each multiply-add leave: an 8 x 8 part reads 16 numbers for 64, a 4 x 4 part 8 for 16.
+// Rates are estimates, not measurements: the share of the peak (float32: 128 multiply-adds a cycle, float64: 64, TF32 by
+// mma.sync: about 600) that reading shared memory leaves. An 8 x 8 part reads 16 numbers for 64 multiply-adds, a 4 x 4
+// part 8 for 16.
 const float32Tiles: readonly Tile[] = [
   { kind: "simt", m: 128, n: 128, depth: 16, part: [8, 8], stages: 3, threads: 256, blocks: 2, rate: 110 },
   { kind: "simt", m: 64, n: 64, depth: 16, part: [8, 4], stages: 3, threads: 128, blocks: 4, rate: 90 },
@@ -94,8 +95,8 @@ export function chooseForm(size: ProductSize, tiles: readonly Tile[]): ProductFo
 }
 
 /**
- * A matrix times some vectors takes as long as reading the matrix, once enough warps read. A slice is long enough that the
- * launch that adds the slices pays.
+ * A matrix times some vectors takes as long as reading the matrix, once enough warps read. A slice is long enough that
+ * the launch that adds the slices pays.
  */
 function thinForm({ batches, m, n, k, alongDepth }: ProductSize): ProductForm {
   const rows = Math.max(m, n);
@@ -109,7 +110,7 @@ function thinForm({ batches, m, n, k, alongDepth }: ProductSize): ProductForm {
   return { form: "lanes", ...cut(k, Math.floor((multiprocessors * 2) / blocks), 256, 1) };
 }
 
-/** The tile and number of slices that take the fewest cycles by a rough count; a larger tile, and fewer slices, win ties. */
+/** The tile and number of slices that take the fewest cycles, by a rough count. */
 function tiledForm({ batches, m, n, k }: ProductSize, tiles: readonly Tile[]): ProductForm {
   let best: { cycles: number; form: ProductForm } | undefined;
   for (const tile of tiles) {
@@ -126,7 +127,7 @@ function tiledForm({ batches, m, n, k }: ProductSize, tiles: readonly Tile[]): P
   return best!.form;
 }
 
-/** Up to `slices` slices of k of equal depth (the last one may be shorter), at least `least` deep, a multiple of `unit`. */
+/** Up to `slices` slices of k, equally deep (but for the last): at least `least`, and a multiple of `unit`. */
 function cut(k: number, slices: number, least: number, unit: number): { slices: number; depth: number } {
   const count = Math.max(1, Math.min(slices, maxSlices, Math.floor(k / least)));
   const depth = Math.ceil(k / count / unit) * unit;

@@ -8,7 +8,7 @@ import type { Matrix, Product } from "./program.js";
 
 export interface LibraryProduct {
   readonly operation: Omit<Product, "step">;
-  /** The buffer with C as [...batch, m, n], dense, where the expression remains to be evaluated; undefined: all is done. */
+  /** The buffer with C, dense, where the expression remains to be evaluated; undefined: all is done. */
   readonly rest: number | undefined;
 }
 
@@ -19,8 +19,8 @@ interface Result {
 }
 
 /**
- * The product as an operation of cuBLASLt, where that is faster than kernels of our own, and its operands are such as the
- * library takes: rows (or columns) without gaps between neighbours, matrices at one distance.
+ * The product as an operation of cuBLASLt, where that is faster than kernels of our own, and its operands are such as
+ * the library takes: rows (or columns) without gaps between neighbours, matrices at one distance.
  */
 export function libraryProduct(lowering: Lowering, product: MatrixProduct): LibraryProduct | undefined {
   const { dtype, batch, m, n, k, a, b } = product;
@@ -52,16 +52,17 @@ export function libraryProduct(lowering: Lowering, product: MatrixProduct): Libr
 }
 
 /**
- * Whether the library gains more than it costs; times of an H100 by its peaks.
+ * Whether the library gains more than it costs. The rates are estimates for an H100, from its peaks and the kernels'
+ * instructions, not measurements.
  *
  * Below 256 rows or columns, 128 of depth or 2^28 multiply-adds a product takes no more than ten microseconds, and the
- * tiles of our own kernels are as good. Above, our float32 kernels reach about 40 of 67 TFLOP/s, and the library 50:
+ * tiles of our own kernels are as good. Above, our float32 kernels may reach 40 of 67 TFLOP/s, and the library 50:
  * m n k 2 (1/40 - 1/50) ps = 0.01 m n k ps is gained. On tensor cores it is 250 to 450 TFLOP/s, by the products of
  * whole warp groups (0.004 m n k ps), and 25 to 55 in float64, by its tensor cores (0.04 m n k ps).
  *
- * An expression that the library cannot compute costs a kernel which reads and writes C once more, 8 m n bytes at 3 TB/s
- * = 2.7 m n ps in float32 and twice that in float64. So it pays from a depth of 512 on in float32, with a margin for
- * the launch, and in float64 from 256 on.
+ * An expression that the library cannot compute costs a kernel which reads C that the library has written: 8 m n bytes
+ * at 3 TB/s, 2.7 m n ps in float32, and twice that in float64. With a margin for the launch it pays from a depth of
+ * 512 on in float32, of 1024 on tensor cores, and of 256 in float64.
  */
 function pays({ dtype, batch, m, n, k }: MatrixProduct, precision: MatmulPrecision, plain: boolean): boolean {
   const least = plain ? 128 : dtype === "float64" ? 256 : precision === "float32" ? 512 : 1024;
@@ -109,7 +110,7 @@ function matrixOf(
   return { buffer: view.buffer, offset: view.offset, row, step, transposed };
 }
 
-/** Whether all rows begin at multiples of 16 bytes, which the library's fast kernels need; see `operand` in matmul.ts. */
+/** Whether all rows begin at multiples of 16 bytes, which the library's fast kernels need. */
 function aligned(lowering: Lowering, { buffer, offset }: View, ...distances: readonly number[]): boolean {
   const bytes = byteSize(lowering.dtypeOf(buffer));
   return [offset, lowering.sizeOf(buffer), ...distances].every((distance) => (distance * bytes) % 16 === 0);

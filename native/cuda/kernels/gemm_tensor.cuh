@@ -13,8 +13,8 @@ namespace fluxion::gemm {
 //
 // - TF32: lines along the depth, addresses g pitch + t, the pitch an odd multiple of 4: g pitch takes the 8 multiples
 //   of 4 modulo 32. Lines along rows: t pitch + g, with pitch = 8 modulo 32.
-// - bfloat16: along the depth, pairs at g pitch + 2t, read by 16 lanes at a time (4 values of g): the pitch an odd multiple
-//   of 8. Along rows: 2t pitch + g, with pitch = 4 modulo 32.
+// - bfloat16: along the depth, pairs at g pitch + 2t, read by 16 lanes at a time (4 values of g): the pitch an odd
+//   multiple of 8. Along rows: 2t pitch + g, with pitch = 4 modulo 32.
 struct Tf32 {
   static constexpr int depth = 8;
   static constexpr int laneDepth = 1;
