@@ -17,6 +17,7 @@ const h100: Target = {
 };
 const a100: Target = { ...h100, multiprocessors: 108, sharedBytes: 166912, architecture: 80 };
 const ada: Target = { ...h100, multiprocessors: 128, sharedBytes: 101376, architecture: 89 };
+const tf32 = (target: Target): Target => ({ ...target, precision: "tf32" });
 
 interface Options {
   readonly dtype?: Float;
@@ -89,7 +90,7 @@ const choices = (count: number) =>
   );
 
 t.test("shared memory stays within what a block may have", async (t) => {
-  for (const target of [h100, a100, ada])
+  for (const target of [h100, a100, ada, tf32(h100), tf32(ada)])
     for (const part of parts)
       for (const dtype of ["float32", "float64"] as const)
         for (const d of [0, 1, 16, 40, 64, 72, 128, 129, 300])
@@ -131,6 +132,20 @@ t.test("equal steps share a kernel", async (t) => {
   );
 });
 
+t.test(
+  "tensor cores multiply float32 where the precision allows it and there are rows for them",
+  async (t) => {
+    const cores = (target: Target, options: Options) =>
+      parts.map((part) => /Tf32Cores|FmaCores/.exec(lowered([[part, options]], target).source)![0]);
+    const same = (name: string) => parts.map(() => name);
+    t.same(cores(h100, {}), same("FmaCores"));
+    t.same(cores(tf32(h100), {}), same("Tf32Cores"));
+    t.same(cores({ ...h100, precision: "bfloat16" }, {}), same("Tf32Cores"));
+    t.same(cores(tf32(h100), { dtype: "float64" }), same("FmaCores"));
+    t.same(cores(tf32(h100), { sizes: [16, 16, 64, 64] }), same("FmaCores"));
+  },
+);
+
 t.test("nothing is launched where no result has an element", async (t) => {
   for (const part of parts) {
     t.same(launches(lowered([[part, { batch: [0, 3] }]])), []);
@@ -154,6 +169,8 @@ const withCompiler = nvccMissing === undefined ? {} : { skip: nvccMissing };
 const devices = [
   ["sm_90", h100],
   ["sm_80", a100],
+  ["sm_90", tf32(h100)],
+  ["sm_80", tf32(a100)],
 ] as const;
 
 for (const part of parts) {
@@ -171,7 +188,7 @@ for (const part of parts) {
         t.same(
           kernels.filter(({ spilled }) => spilled > 0),
           [],
-          `${architecture}: all of it stays in registers`,
+          `${architecture}, ${target.precision}: all of it stays in registers`,
         );
       }
     },
@@ -191,6 +208,7 @@ for (const part of parts) {
     );
     t.equal(compiles(lowered(cases).source, "sm_90"), undefined, "and the shared memory is what the source counts on");
     t.equal(compiles(lowered(cases.slice(0, 4), ada).source, "sm_80"), undefined);
+    t.equal(compiles(lowered(cases.slice(0, 6), tf32(h100)).source, "sm_90"), undefined);
   });
 
   t.test(`${part} compiles without any of its directions and results`, withCompiler, async (t) => {

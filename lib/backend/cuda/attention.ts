@@ -11,7 +11,8 @@ import { cTypes, type Lowering } from "./lowering.js";
  * keys and go along the queries. Where there are more than 128 features, they pass through shared memory in chunks of 64,
  * and each block computes one chunk of the results.
  *
- * float32 products are true float32 ones at every precision of the target.
+ * Where the target's precision allows it and there are more than 32 queries (or, of a cotangent, keys), float32 products
+ * round their factors to TF32; sums, exponentials and the softmax stay float32.
  *
  * @throws BackendError for more queries, keys or blocks than 32-bit numbers count
  */
@@ -148,7 +149,7 @@ function launchTiles(
   const blocks = active.reduce((total, { count }) => total + count * entries, 0);
   const { rows, columns, chunkD, chunkE, sharedBytes } = tiles;
   const features = (size: number, chunk: number) =>
-    `fluxion::attention::Features<${cTypes[step.dtype]}, ${size}, ${chunk}>`;
+    `fluxion::attention::Features<${cTypes[step.dtype]}, ${size}, ${chunk}, fluxion::attention::${tiles.cores}>`;
   // Of a causal step the last queries see most keys, and the first keys are seen by most queries: long tasks go first.
   const backwards = step.causal && step.part !== "cotangent";
   lowering.launch({
@@ -243,7 +244,11 @@ class Glue {
 const operandType = (type: string, index: string, row: number, column: number) =>
   `fluxion::attention::Operand<${type}, ${index}, ${row}, ${column}>`;
 
+/** What multiplies: see native/cuda/kernels/attention.cuh. */
+type Cores = "FmaCores" | "Tf32Cores";
+
 interface ChosenTiles {
+  readonly cores: Cores;
   readonly rows: number;
   readonly columns: number;
   /** Features of a chunk. */
@@ -283,21 +288,30 @@ function tileBytes(
  */
 function chooseTiles(lowering: Lowering, step: AttentionStep, bytesOf: (tile: Tile) => number): ChosenTiles {
   const { n, m, d, e, dtype, part } = step;
-  const { multiprocessors, sharedBytes: most } = lowering.target;
+  const { multiprocessors, sharedBytes: most, precision } = lowering.target;
   const elementBytes = dtype === "float64" ? 8 : 4;
   const along = part === "cotangent" ? Math.max(n, m) : n;
   const across = part === "cotangent" ? Math.max(n, m) : m;
   // Doubles take two registers each.
   let highest = Math.min(dtype === "float64" ? 32 : 64, powerOfTwo(along));
-  while (highest > 16 && sizeOf(step.batch) * Math.ceil(along / highest) < multiprocessors) highest /= 2;
+  // Tensor cores need 16 rows for each warp, and are worth it where some multiprocessors stay without work.
+  const cores: Cores =
+    dtype === "float32" && precision !== "float32" && highest === 64 ? "Tf32Cores" : "FmaCores";
+  while (
+    cores === "FmaCores" &&
+    highest > 16 &&
+    sizeOf(step.batch) * Math.ceil(along / highest) < multiprocessors
+  )
+    highest /= 2;
+  const lowest = cores === "Tf32Cores" ? 64 : 16;
   const widest = Math.min(64, powerOfTwo(across));
   const fitting = (limit: number, longest: number): ChosenTiles | undefined => {
     const [chunkD, chunkE] = [chunkOf(d, longest), chunkOf(e, longest)];
     for (const [rows, columns] of tileSizes) {
-      if (rows > highest || columns > widest) continue;
-      const tile = { rows, columns, d: stride(chunkD, elementBytes), e: stride(chunkE, elementBytes) };
-      const sharedBytes = bytesOf({ ...tile, elementBytes });
-      if (sharedBytes <= limit) return { rows, columns, chunkD, chunkE, sharedBytes };
+      if (rows > highest || rows < lowest || columns > widest) continue;
+      const strides = { d: stride(chunkD, elementBytes, cores), e: stride(chunkE, elementBytes, cores) };
+      const sharedBytes = bytesOf({ rows, columns, ...strides, elementBytes });
+      if (sharedBytes <= limit) return { cores, rows, columns, chunkD, chunkE, sharedBytes };
     }
     return undefined;
   };
@@ -317,6 +331,7 @@ const tileSizes = [
   [64, 32],
   [32, 64],
   [32, 32],
+  [64, 16],
   [32, 16],
   [16, 32],
   [16, 16],
@@ -328,12 +343,12 @@ const slicesOf = ({ part, d, e }: AttentionStep, { chunkD, chunkE }: ChosenTiles
   Math.max(1, Math.ceil(e / chunkE), part === "cotangent" ? Math.ceil(d / chunkD) : 1);
 
 /** As in `Features` of attention.cuh: elements from row to row, an odd number of vectors. */
-function stride(chunk: number, elementBytes: number): number {
+function stride(chunk: number, elementBytes: number, cores: Cores): number {
   const lanes = 16;
   const vector = vectorBytes / elementBytes;
   const up = (unit: number) => Math.ceil(chunk / unit) * unit;
   const width = chunk <= lanes ? 1 : vector === 2 || up(2 * lanes) < up(4 * lanes) ? 2 : 4;
-  const filled = Math.max(up(vector), up(lanes * width));
+  const filled = cores === "Tf32Cores" ? up(8) : Math.max(up(vector), up(lanes * width));
   return vector * ((filled / vector) | 1);
 }
 

@@ -3,22 +3,18 @@
 //
 // A block of 128 threads has a tile of rows (queries, or keys) and goes along the columns (keys, or queries), tile
 // after tile. Scores are dot products of rows of both, so that tiles lie in shared memory as they do in the operands.
-// The 16 lanes of a line hold the same rows: what lanes write for their own line, __syncwarp() makes ready.
+// Which elements of a product a thread has is a matter of the cores that multiply: FmaCores or Tf32Cores. A row belongs
+// to lanes of one warp: what they write for it, __syncwarp() makes ready.
 #pragma once
 
 #include "scalars.cuh"
 #include "shared.cuh"
+#include "tensor_core.cuh"
 
 namespace fluxion {
 namespace attention {
 
 constexpr int kThreads = 128;
-constexpr int kLanes = 16;
-constexpr int kLines = kThreads / kLanes;
-
-__device__ __forceinline__ int lane() { return threadIdx.x % kLanes; }
-__device__ __forceinline__ int line() { return threadIdx.x / kLanes; }
-
 __device__ __forceinline__ float multiplyAdd(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ __forceinline__ double multiplyAdd(double a, double b, double c) { return fma(a, b, c); }
 // Of numbers: a NaN is passed over.
@@ -60,34 +56,87 @@ struct Absent {
   static constexpr bool kGiven = false;
 };
 
+// Multiply and add in T itself. 16 lanes are a line, which holds every eighth row.
+struct FmaCores {
+  static constexpr int kLanes = 16;  // that hold the same rows
+  static constexpr int kLines = kThreads / kLanes;
+  static constexpr int kColumnUnit = kLanes;
+
+  template <class T>
+  __device__ static __forceinline__ T rounded(T x) {
+    return x;
+  }
+  __device__ static __forceinline__ int lane() { return threadIdx.x % kLanes; }
+  __device__ static __forceinline__ int line() { return threadIdx.x / kLanes; }
+  __device__ static __forceinline__ int row(int i) { return line() + i * kLines; }
+  __device__ static __forceinline__ int column(int j) { return lane() + j * kLanes; }
+  static constexpr int height(int rows) { return rows / kLines; }
+  static constexpr int across(int columns) { return columns / kLanes; }
+
+  // Features of a result: neighbours that a lane has together, how many it has, and which.
+  static constexpr int width(int features, int vector) {
+    if (features <= kLanes) return 1;
+    return vector == 2 || roundUp(features, 2 * kLanes) < roundUp(features, 4 * kLanes) ? 2 : 4;
+  }
+  static constexpr int featuresAcross(int features, int vector) {
+    return roundUp(features, kLanes * width(features, vector)) / kLanes;
+  }
+  static constexpr int depth(int features, int vector) { return roundUp(features, vector); }
+  template <int Width>
+  __device__ static __forceinline__ int feature(int across) {
+    return (across / Width * kLanes + lane()) * Width + across % Width;
+  }
+};
+
+// Products of float32 rounded to TF32, on tensor cores. A warp holds 16 neighbouring rows, as tensor_core.cuh says, and
+// four of its lanes the same ones.
+struct Tf32Cores {
+  static constexpr int kLanes = 4;
+  static constexpr int kColumnUnit = 8;
+
+  // Operands are rounded on their way to shared memory.
+  __device__ static __forceinline__ float rounded(float x) { return __int_as_float(int(tf32(x))); }
+  __device__ static __forceinline__ int lane() { return threadIdx.x % kLanes; }
+  __device__ static __forceinline__ int group() { return threadIdx.x % 32 / kLanes; }
+  __device__ static __forceinline__ int row(int i) { return threadIdx.x / 32 * 16 + group() + i * 8; }
+  __device__ static __forceinline__ int column(int j) { return j / 2 * 8 + 2 * lane() + j % 2; }
+  static constexpr int height(int rows) { return rows == kThreads / 32 * 16 ? 2 : 0; }
+  static constexpr int across(int columns) { return columns / kLanes; }
+  static constexpr int width(int, int) { return 1; }
+  static constexpr int featuresAcross(int features, int) { return roundUp(features, 8) / kLanes; }
+  static constexpr int depth(int features, int) { return roundUp(features, 8); }
+  template <int>
+  __device__ static __forceinline__ int feature(int across) {
+    return column(across);
+  }
+};
+
 // How `Size` features of an operand lie in shared memory, `Chunk` of them at a time; and which of a chunk's columns a
-// lane has in a result: kGroups times kWidth neighbours.
-template <class T, int Size, int Chunk>
+// thread has in a result.
+template <class T, int Size, int Chunk, class CoresOf>
 struct Features {
+  using Cores = CoresOf;
   static constexpr int kSize = Size;
   static constexpr int kChunk = Chunk;
   static constexpr int kChunks = greater(1, (Size + Chunk - 1) / Chunk);
   static constexpr int kVector = 16 / sizeof(T);
-  static constexpr int kWidth = Chunk <= kLanes                                                  ? 1
-                                : kVector == 2 || roundUp(Chunk, 2 * kLanes) < roundUp(Chunk, 4 * kLanes) ? 2
-                                                                                                 : 4;
-  static constexpr int kGroups = (Chunk + kLanes * kWidth - 1) / (kLanes * kWidth);
-  static constexpr int kAcross = kGroups * kWidth;
-  static constexpr int kDepth = roundUp(Chunk, kVector);
-  static constexpr int kFilled = greater(kDepth, kAcross * kLanes);
+  static constexpr int kWidth = Cores::width(Chunk, kVector);
+  static constexpr int kAcross = Cores::featuresAcross(Chunk, kVector);
+  static constexpr int kGroups = kAcross / kWidth;
+  static constexpr int kDepth = Cores::depth(Chunk, kVector);
+  static constexpr int kFilled = greater(kDepth, kAcross * Cores::kLanes);
   // An odd number of vectors: then eight rows' vectors lie in different banks.
   static constexpr int kLd = kVector * (kFilled / kVector | 1);
   static_assert(Chunk > 0 && (Chunk == greater(1, Size) || (Chunk < Size && Chunk % kVector == 0)), "a chunk");
 
-  __device__ static __forceinline__ int column(int across) {
-    return (across / kWidth * kLanes + lane()) * kWidth + across % kWidth;
-  }
+  __device__ static __forceinline__ int column(int across) { return Cores::template feature<kWidth>(across); }
 };
 
 // The sizes of a step and of its tiles.
 template <class Type, int N, int M, bool Causal, int Rows, int Columns, class D, class E>
 struct Tiles {
   using T = Type;
+  using Cores = typename D::Cores;
   using FeaturesD = D;
   using FeaturesE = E;
   static constexpr int n = N;
@@ -95,10 +144,11 @@ struct Tiles {
   static constexpr bool causal = Causal;
   static constexpr int kRows = Rows;
   static constexpr int kColumns = Columns;
-  static constexpr int kHeight = Rows / kLines;   // rows of a thread: line() + i * kLines
-  static constexpr int kAcross = Columns / kLanes;  // its columns: lane() + j * kLanes
+  // Of a thread: rows Cores::row(i), columns Cores::column(j).
+  static constexpr int kHeight = Cores::height(Rows);
+  static constexpr int kAcross = Cores::across(Columns);
   static constexpr int kWeightLd = Columns + D::kVector;
-  static_assert(Rows % kLines == 0 && Columns % kLanes == 0, "a tile");
+  static_assert(kHeight > 0 && kAcross > 0 && Columns % Cores::kColumnUnit == 0, "a tile");
 
   // A tile of rows or columns, and the one of scores.
   static constexpr int kRowsD = Rows * D::kLd;
@@ -125,6 +175,8 @@ __device__ __forceinline__ void stage(T* to, const From& from, int row, int colu
         if (within && F::kSize > 0 && (Total % Rows == 0 || row + r < Total)) {
           pack = *reinterpret_cast<const P*>(from.at(row + r, column + c));
         }
+#pragma unroll
+        for (T& x : pack.at) x = F::Cores::rounded(x);
         *reinterpret_cast<P*>(to + r * F::kLd + c) = pack;
       }
       return;
@@ -138,7 +190,7 @@ __device__ __forceinline__ void stage(T* to, const From& from, int row, int colu
     const int r = From::kColumnMajor ? t % Rows : t / F::kFilled;
     const int c = From::kColumnMajor ? t / Rows : t % F::kFilled;
     const bool within = c < F::kChunk && column + c < F::kSize && row + r < Total;
-    to[r * F::kLd + c] = within ? from(row + r, column + c) : T(0);
+    to[r * F::kLd + c] = within ? F::Cores::rounded(from(row + r, column + c)) : T(0);
   }
 }
 
@@ -151,12 +203,12 @@ __device__ __forceinline__ void clear(T (&values)[A][B]) {
   }
 }
 
-// sum[i][j] += the dot product of row i and column j of this thread, over a chunk of features.
 template <class F, class T, int Height, int Across>
-__device__ __forceinline__ void addDots(T (&sum)[Height][Across], const T* rows, const T* columns) {
+__device__ __forceinline__ void addDots(FmaCores, T (&sum)[Height][Across], const T* rows, const T* columns) {
   using P = Pack<T, F::kVector>;
-  rows += line() * F::kLd;
-  columns += lane() * F::kLd;
+  constexpr int kLanes = FmaCores::kLanes, kLines = FmaCores::kLines;
+  rows += FmaCores::line() * F::kLd;
+  columns += FmaCores::lane() * F::kLd;
 #pragma unroll 2
   for (int k = 0; k < F::kDepth; k += F::kVector) {
     P x[Height], y[Across];
@@ -175,25 +227,13 @@ __device__ __forceinline__ void addDots(T (&sum)[Height][Across], const T* rows,
   }
 }
 
-// Writes this thread's elements of the tile of weights.
-template <class S, class T>
-__device__ __forceinline__ void put(T* weights, const T (&values)[S::kHeight][S::kAcross]) {
-#pragma unroll
-  for (int i = 0; i < S::kHeight; i++) {
-#pragma unroll
-    for (int j = 0; j < S::kAcross; j++) {
-      weights[(line() + i * kLines) * S::kWeightLd + lane() + j * kLanes] = values[i][j];
-    }
-  }
-}
-
-// sum += weights * columns: for each row of this thread, the sum of the columns' features by their weights.
 template <class S, class F, class T>
-__device__ __forceinline__ void addProducts(T (&sum)[S::kHeight][F::kAcross], const T* weights, const T* columns) {
+__device__ __forceinline__ void addProducts(FmaCores, T (&sum)[S::kHeight][F::kAcross], const T* weights, const T* columns) {
   using P = Pack<T, F::kVector>;
+  constexpr int kLanes = FmaCores::kLanes, kLines = FmaCores::kLines;
   using Q = Pack<T, F::kWidth>;
-  weights += line() * S::kWeightLd;
-  columns += lane() * F::kWidth;
+  weights += FmaCores::line() * S::kWeightLd;
+  columns += FmaCores::lane() * F::kWidth;
 #pragma unroll 2
   for (int k = 0; k < S::kColumns; k += F::kVector) {
     P x[S::kHeight];
@@ -217,6 +257,70 @@ __device__ __forceinline__ void addProducts(T (&sum)[S::kHeight][F::kAcross], co
   }
 }
 
+// sum += rows * B, of `Depth` numbers each: B[k, j] = columns[k * AlongK + j * AlongJ].
+template <int Depth, int Ld, int AlongK, int AlongJ, int Across>
+__device__ __forceinline__ void addOnTensorCores(float (&sum)[2][Across], const float* rows, const float* columns) {
+  rows += Tf32Cores::row(0) * Ld + Tf32Cores::lane();
+  columns += Tf32Cores::lane() * AlongK + Tf32Cores::group() * AlongJ;
+#pragma unroll 2
+  for (int k = 0; k < Depth; k += 8) {
+    unsigned a[4];
+#pragma unroll
+    for (int part = 0; part < 4; part++) {
+      a[part] = unsigned(__float_as_int(rows[k + part / 2 * 4 + part % 2 * 8 * Ld]));
+    }
+#pragma unroll
+    for (int j = 0; j < Across; j += 2) {
+      unsigned b[2];
+#pragma unroll
+      for (int part = 0; part < 2; part++) {
+        b[part] = unsigned(__float_as_int(columns[(k + part * 4) * AlongK + j * 4 * AlongJ]));
+      }
+      float d[4] = {sum[0][j], sum[0][j + 1], sum[1][j], sum[1][j + 1]};
+      multiplyTf32(d, a, b);
+      sum[0][j] = d[0];
+      sum[0][j + 1] = d[1];
+      sum[1][j] = d[2];
+      sum[1][j + 1] = d[3];
+    }
+  }
+}
+
+template <class F, int Across>
+__device__ __forceinline__ void addDots(Tf32Cores, float (&sum)[2][Across], const float* rows, const float* columns) {
+  addOnTensorCores<F::kDepth, F::kLd, 1, F::kLd>(sum, rows, columns);
+}
+
+template <class S, class F>
+__device__ __forceinline__ void addProducts(Tf32Cores, float (&sum)[2][F::kAcross], const float* weights,
+                                            const float* columns) {
+  addOnTensorCores<S::kColumns, S::kWeightLd, F::kLd, 1>(sum, weights, columns);
+}
+
+// sum[i][j] += the dot product of row i and column j of this thread, over a chunk of features.
+template <class F, class T, int Height, int Across>
+__device__ __forceinline__ void addDots(T (&sum)[Height][Across], const T* rows, const T* columns) {
+  addDots<F>(typename F::Cores(), sum, rows, columns);
+}
+
+// sum += weights * columns: for each row of this thread, the sum of the columns' features by their weights.
+template <class S, class F, class T>
+__device__ __forceinline__ void addProducts(T (&sum)[S::kHeight][F::kAcross], const T* weights, const T* columns) {
+  addProducts<S, F>(typename F::Cores(), sum, weights, columns);
+}
+
+// Writes this thread's elements of the tile of weights.
+template <class S, class T>
+__device__ __forceinline__ void put(T* weights, const T (&values)[S::kHeight][S::kAcross]) {
+#pragma unroll
+  for (int i = 0; i < S::kHeight; i++) {
+#pragma unroll
+    for (int j = 0; j < S::kAcross; j++) {
+      weights[S::Cores::row(i) * S::kWeightLd + S::Cores::column(j)] = S::Cores::rounded(values[i][j]);
+    }
+  }
+}
+
 // Writes this thread's elements of a dense result [total rows, features], whose rows begin at `row` and features at
 // `column`.
 template <class F, class T, int Height>
@@ -224,7 +328,7 @@ __device__ __forceinline__ void store(T* result, const T (&values)[Height][F::kA
                                       int column) {
 #pragma unroll
   for (int i = 0; i < Height; i++) {
-    const int r = row + line() + i * kLines;
+    const int r = row + F::Cores::row(i);
     if (r >= total) continue;
     T* const to = result + static_cast<long long>(r) * F::kSize + column;
 #pragma unroll
@@ -235,19 +339,20 @@ __device__ __forceinline__ void store(T* result, const T (&values)[Height][F::kA
   }
 }
 
-template <class T>
-__device__ __forceinline__ T maximumOfLine(T x) {
+// Over the lanes that hold the same rows.
+template <class Cores, class T>
+__device__ __forceinline__ T maximumOfRow(T x) {
 #pragma unroll
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+  for (int distance = Cores::kLanes / 2; distance > 0; distance /= 2) {
     x = larger(x, __shfl_xor_sync(0xffffffffu, x, distance));
   }
   return x;
 }
 
-template <class T>
-__device__ __forceinline__ T sumOfLine(T x) {
+template <class Cores, class T>
+__device__ __forceinline__ T sumOfRow(T x) {
 #pragma unroll
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  for (int distance = Cores::kLanes / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
   return x;
 }
 

@@ -36,6 +36,7 @@ template <class S, bool OfKeys, bool WantsX, bool WantsY, class T, class X, clas
 __device__ __forceinline__ void cotangent(int tile, int slice, T scale, const X& x, const Y& y, const XC& xc,
                                           const YC& yc, const Mask& mask, const L& l, const Shift& shift, T* resultX,
                                           T* resultY) {
+  using Cores = typename S::Cores;
   using D = typename S::FeaturesD;
   using E = typename S::FeaturesE;
   constexpr bool dotsY = WantsX && Y::kGiven && YC::kGiven;  // cO V^T counts
@@ -55,10 +56,10 @@ __device__ __forceinline__ void cotangent(int tile, int slice, T scale, const X&
   T logSum[queries], down[queries], sumX[S::kHeight][D::kAcross], sumY[S::kHeight][E::kAcross];
   clear(sumX);
   clear(sumY);
-  const auto prepare = [&](int first, int apart) {
+  const auto prepare = [&](int first) {
 #pragma unroll
     for (int i = 0; i < queries; i++) {
-      const int query = first + i * apart;
+      const int query = first + (OfKeys ? Cores::column(i) : Cores::row(i));
       logSum[i] = query < S::n ? l(query) : infinity<T>();
       down[i] = T(0);
       if constexpr (Shift::kGiven) {
@@ -66,12 +67,12 @@ __device__ __forceinline__ void cotangent(int tile, int slice, T scale, const X&
       }
     }
   };
-  if (!OfKeys) prepare(row + line(), kLines);
+  if (!OfKeys) prepare(row);
   for (int column = begin; column < end; column += S::kColumns) {
     T score[S::kHeight][S::kAcross], weight[S::kHeight][S::kAcross];
     clear(score);
     clear(weight);
-    if (OfKeys) prepare(column + lane(), kLanes);
+    if (OfKeys) prepare(column);
     for (int chunk = 0; chunk < chunks; chunk++) {
       __syncthreads();
       if (chunk < D::kChunks) {
@@ -96,7 +97,7 @@ __device__ __forceinline__ void cotangent(int tile, int slice, T scale, const X&
     for (int i = 0; i < S::kHeight; i++) {
 #pragma unroll
       for (int j = 0; j < S::kAcross; j++) {
-        const int r = row + line() + i * kLines, c = column + lane() + j * kLanes;
+        const int r = row + Cores::row(i), c = column + Cores::column(j);
         const int own = OfKeys ? j : i;
         const bool unseen = OfKeys ? hidden<S>(mask, c, r) : hidden<S>(mask, r, c);
         weight[i][j] = unseen ? T(0) : exp(scale * weight[i][j] - logSum[own]);

@@ -18,6 +18,7 @@ template <class S, bool WantsO, bool WantsL, class T, class Q, class K, class V,
 __device__ __forceinline__ void tangent(int tile, int slice, T scale, const Q& q, const K& k, const V& v,
                                         const Mask& mask, const O& o, const L& l, const DQ& dq, const DK& dk,
                                         const DV& dv, T* dO, T* dL) {
+  using Cores = typename S::Cores;
   using D = typename S::FeaturesD;
   using E = typename S::FeaturesE;
   constexpr bool moves = DQ::kGiven || DK::kGiven;  // the scores have a tangent
@@ -34,7 +35,7 @@ __device__ __forceinline__ void tangent(int tile, int slice, T scale, const Q& q
   clear(result);
 #pragma unroll
   for (int i = 0; i < S::kHeight; i++) {
-    const int query = row + line() + i * kLines;
+    const int query = row + Cores::row(i);
     logSum[i] = query < S::n ? l(query) : infinity<T>();
     sum[i] = T(0);
   }
@@ -62,10 +63,10 @@ __device__ __forceinline__ void tangent(int tile, int slice, T scale, const Q& q
     }
 #pragma unroll
     for (int i = 0; i < S::kHeight; i++) {
-      const int query = row + line() + i * kLines;
+      const int query = row + Cores::row(i);
 #pragma unroll
       for (int j = 0; j < S::kAcross; j++) {
-        const bool unseen = hidden<S>(mask, query, key + lane() + j * kLanes);
+        const bool unseen = hidden<S>(mask, query, key + Cores::column(j));
         score[i][j] = unseen ? T(0) : exp(scale * score[i][j] - logSum[i]);
         dScore[i][j] = score[i][j] * (scale * dScore[i][j]);
         sum[i] += dScore[i][j];
@@ -85,10 +86,10 @@ __device__ __forceinline__ void tangent(int tile, int slice, T scale, const Q& q
   }
 #pragma unroll
   for (int i = 0; i < S::kHeight; i++) {
-    sum[i] = sumOfLine(sum[i]);
-    const int query = row + line() + i * kLines;
+    sum[i] = sumOfRow<Cores>(sum[i]);
+    const int query = row + Cores::row(i);
     if (query >= S::n) continue;
-    if (WantsL && slice == 0 && lane() == 0) dL[query] = sum[i];
+    if (WantsL && slice == 0 && Cores::lane() == 0) dL[query] = sum[i];
     if constexpr (WantsO) {
 #pragma unroll
       for (int c = 0; c < E::kAcross; c++) {

@@ -15,6 +15,7 @@ constexpr int kValueBytes = int(sizeof(typename S::T)) * (S::kRowsD + S::kColumn
 template <class S, bool WantsO, bool WantsL, class T, class Q, class K, class V, class Mask>
 __device__ __forceinline__ void value(int tile, int slice, T scale, const Q& q, const K& k, const V& v,
                                       const Mask& mask, T* o, T* l) {
+  using Cores = typename S::Cores;
   using D = typename S::FeaturesD;
   using E = typename S::FeaturesE;
   T* const queries = reinterpret_cast<T*>(dynamicShared());
@@ -43,15 +44,15 @@ __device__ __forceinline__ void value(int tile, int slice, T scale, const Q& q, 
     }
 #pragma unroll
     for (int i = 0; i < S::kHeight; i++) {
-      const int query = row + line() + i * kLines;
+      const int query = row + Cores::row(i);
       T largest = maximum[i];
 #pragma unroll
       for (int j = 0; j < S::kAcross; j++) {
-        const bool unseen = hidden<S>(mask, query, key + lane() + j * kLanes);
+        const bool unseen = hidden<S>(mask, query, key + Cores::column(j));
         score[i][j] = unseen ? -infinity<T>() : scale * score[i][j];
         largest = larger(largest, score[i][j]);
       }
-      largest = maximumOfLine(largest);
+      largest = maximumOfRow<Cores>(largest);
       // As long as all are -infinity, any finite shift makes all weights 0.
       const T shift = largest == -infinity<T>() ? T(0) : largest;
       const T factor = exp(maximum[i] - shift);
@@ -73,9 +74,9 @@ __device__ __forceinline__ void value(int tile, int slice, T scale, const Q& q, 
   }
 #pragma unroll
   for (int i = 0; i < S::kHeight; i++) {
-    sum[i] = sumOfLine(sum[i]);
-    const int query = row + line() + i * kLines;
-    if (WantsL && slice == 0 && lane() == 0 && query < S::n) {
+    sum[i] = sumOfRow<Cores>(sum[i]);
+    const int query = row + Cores::row(i);
+    if (WantsL && slice == 0 && Cores::lane() == 0 && query < S::n) {
       l[query] = sum[i] == T(0) ? infinity<T>() : maximum[i] + log(sum[i]);
     }
     const T factor = sum[i] == T(0) ? T(0) : T(1) / sum[i];
