@@ -228,7 +228,8 @@ __device__ __forceinline__ void addDots(FmaCores, T (&sum)[Height][Across], cons
 }
 
 template <class S, class F, class T>
-__device__ __forceinline__ void addProducts(FmaCores, T (&sum)[S::kHeight][F::kAcross], const T* weights, const T* columns) {
+__device__ __forceinline__ void addProducts(FmaCores, T (&sum)[S::kHeight][F::kAcross], const T* weights,
+                                            const T* columns) {
   using P = Pack<T, F::kVector>;
   constexpr int kLanes = FmaCores::kLanes, kLines = FmaCores::kLines;
   using Q = Pack<T, F::kWidth>;

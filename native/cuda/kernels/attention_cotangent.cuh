@@ -1,5 +1,5 @@
-// The cotangents of attention's operands. What belongs to queries is summed over tiles of keys, and what belongs to keys
-// over tiles of queries: P and G are computed in both, and no two blocks add to the same place.
+// The cotangents of attention's operands. What belongs to queries is summed over tiles of keys, and what belongs to
+// keys over tiles of queries: P and G are computed in both, and no two blocks add to the same place.
 #pragma once
 
 #include "attention.cuh"
