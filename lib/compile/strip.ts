@@ -1,4 +1,4 @@
-import { byteSize } from "../tensor/dtype.js";
+import { byteSize, type DType } from "../tensor/dtype.js";
 import { buffersOf, placeBuffers, planMemory, writtenBy } from "./memory.js";
 import type {
   BufferSpec,
@@ -23,29 +23,62 @@ import type {
  *
  * A temporary that only the strip touches is then as long as a block, not as the batch.
  */
-export function stripMine(plan: Plan): StrippedPlan {
+export function stripMine(plan: Plan, profile: StripProfile = cpuStrips): StrippedPlan {
   const buffers = [...plan.buffers];
   const inner = plan.steps.map((step) =>
-    step.kind === "loop" ? { ...step, plan: stripMine(step.plan as Plan) } : step,
+    step.kind === "loop" ? { ...step, plan: stripMine(step.plan as Plan, profile) } : step,
   );
-  const steps = stripSteps(inner, buffers, []);
+  const steps = stripSteps(inner, buffers, [], profile);
   return { ...plan, ...planMemory(buffers, steps), steps };
 }
 
-/** Fewer rows than this are not worth a strip. */
-const fewestRows = 256;
-/**
- * What a block's temporaries may take. Those of layers 128 wide lie in a core's second cache, beside the weights; those
- * of wider ones come from the third, as each of their elements goes into more multiply-adds.
- */
-const blockBytes = 2048 * 1024;
-const largestBlock = 128;
-const smallestBlock = 16;
+/** What a device wants of strips. Bits depend on it: shapes and constants of the device alone decide. */
+export interface StripProfile {
+  /** Fewer rows than this are not worth a strip. */
+  readonly fewestRows: number;
+  /** What a block's temporaries may take. */
+  readonly blockBytes: number;
+  /** Sizes of a block, in rows, the best first; the first one whose temporaries fit is taken, else there is no strip. */
+  blocks(rows: number): readonly number[];
+  /** What a row of a temporary of so many elements takes in a block's memory. */
+  rowBytes(elements: number, dtype: DType): number;
+  /** Rows of each chunk. `sumBytes`: what a partial sum of all that the strip sums over the rows takes. */
+  chunks(rows: number, block: number, sumBytes: number): number[];
+  /** Most partial sums of what sums over the rows. */
+  readonly sums: number;
+}
+
 /**
  * How many threads can work on a strip at once. There are so many partial sums, and a chunk is this part of the rows
  * that are left: at the end they are short, and all threads end together.
  */
 const sharers = 8;
+const largestBlock = 128;
+const smallestBlock = 16;
+
+/** Strips for the C++ addon. */
+export const cpuStrips: StripProfile = {
+  fewestRows: 256,
+  // The temporaries of layers 128 wide lie in a core's second cache, beside the weights; those of wider ones come from
+  // the third, as each of their elements goes into more multiply-adds.
+  blockBytes: 2048 * 1024,
+  blocks(rows) {
+    let block = largestBlock;
+    while (block > smallestBlock && rows / block < sharers) block /= 2;
+    const sizes = [block];
+    while (block > smallestBlock) sizes.push((block /= 2));
+    return sizes;
+  },
+  rowBytes: (elements, dtype) => elements * byteSize(dtype),
+  /** Long chunks first, short ones last. */
+  chunks(rows, block) {
+    const chunks: number[] = [];
+    for (let left = rows; left > 0; left -= chunks.at(-1)!)
+      chunks.push(Math.min(left, Math.ceil(left / sharers / block) * block));
+    return chunks;
+  },
+  sums: sharers,
+};
 
 /**
  * Finds strips, those with most work first; what comes before and after one is searched again. `others` are the
@@ -55,29 +88,30 @@ function stripSteps(
   steps: readonly Step[],
   buffers: BufferSpec[],
   others: readonly Step[],
+  profile: StripProfile,
 ): (Step | StripStep)[] {
   let rest: { earlier: readonly Step[]; after: readonly Step[] } | undefined;
-  for (const rows of candidates(steps)) {
+  for (const rows of candidates(steps, profile.fewestRows)) {
     const { before, inside, after } = divide(steps, rows, buffers);
-    const strip = makeStrip(rows, inside, [...others, ...before, ...after], buffers);
+    const strip = makeStrip(rows, inside, [...others, ...before, ...after], buffers, profile);
     const within = inside.map(({ step }) => step);
     if (strip === undefined) {
       if (before.length + within.length > 0) rest ??= { earlier: [...before, ...within], after };
       continue;
     }
     return [
-      ...stripSteps(before, buffers, [...others, ...within, ...after]),
+      ...stripSteps(before, buffers, [...others, ...within, ...after], profile),
       strip,
-      ...stripSteps(after, buffers, [...others, ...before, ...within]),
+      ...stripSteps(after, buffers, [...others, ...before, ...within], profile),
     ];
   }
   // What needs all rows of the first steps may still make a strip.
   if (rest === undefined || rest.after.length === 0) return [...steps];
-  return [...rest.earlier, ...stripSteps(rest.after, buffers, [...others, ...rest.earlier])];
+  return [...rest.earlier, ...stripSteps(rest.after, buffers, [...others, ...rest.earlier], profile)];
 }
 
 /** Numbers of rows, those with the most arithmetic first. */
-function candidates(steps: readonly Step[]): number[] {
+function candidates(steps: readonly Step[], fewestRows: number): number[] {
   const work = new Map<number, number>();
   for (const step of steps) {
     if (step.kind !== "matmul" || step.batch.length > 0) continue;
@@ -230,6 +264,7 @@ function makeStrip(
   inside: readonly StripPart[],
   others: readonly Step[],
   buffers: BufferSpec[],
+  profile: StripProfile,
 ): StripStep | undefined {
   if (inside.length < 2 || !inside.some(({ step }) => step.kind === "matmul")) return undefined;
   const outside = new Set(others.flatMap(buffersOf));
@@ -240,35 +275,35 @@ function makeStrip(
     (id) => buffers[id]!.kind === "temporary" && !outside.has(id) && !whole.has(id),
   );
   if (local.length === 0) return undefined;
-  const rowBytes = (id: number) => (buffers[id]!.size / rows) * byteSize(buffers[id]!.dtype);
+  const rowBytes = (id: number) => profile.rowBytes(buffers[id]!.size / rows, buffers[id]!.dtype);
+  const place = (block: number) => ({
+    block,
+    ...placeBuffers(local, steps.map(buffersOf), (id) => rowBytes(id) * block),
+  });
+  const fitting = profile
+    .blocks(rows)
+    .map(place)
+    .find(({ bytes }) => bytes <= profile.blockBytes);
+  if (fitting === undefined) return undefined;
 
-  let block = largestBlock;
-  while (block > smallestBlock && rows / block < sharers) block /= 2;
-  const touched = steps.map(buffersOf);
-  let placed = placeBuffers(local, touched, (id) => rowBytes(id) * block);
-  while (placed.bytes > blockBytes && block > smallestBlock) {
-    block /= 2;
-    placed = placeBuffers(local, touched, (id) => rowBytes(id) * block);
-  }
-  if (placed.bytes > blockBytes) return undefined;
-
-  const chunks = chunksOf(rows, block);
-  for (const id of local) buffers[id] = { ...buffers[id]!, kind: "local", offset: placed.offsets.get(id)! };
+  const { block, offsets, bytes } = fitting;
+  const sumBytes = sums.reduce((total, step) => total + partialBytes(step, buffers), 0);
+  const chunks = profile.chunks(rows, block, sumBytes);
+  for (const id of local) buffers[id] = { ...buffers[id]!, kind: "local", offset: offsets.get(id)! };
   return {
     kind: "strip",
     rows,
     block,
     chunks,
-    sums: Math.min(sharers, chunks.length),
-    localBytes: placed.bytes,
+    sums: Math.min(profile.sums, chunks.length),
+    localBytes: bytes,
     parts: inside,
   };
 }
 
-/** Long chunks first, short ones last. Bits depend on them: shapes alone decide. */
-function chunksOf(rows: number, block: number): number[] {
-  const chunks: number[] = [];
-  for (let left = rows; left > 0; left -= chunks.at(-1)!)
-    chunks.push(Math.min(left, Math.ceil(left / sharers / block) * block));
-  return chunks;
+/** What one partial sum of the step takes. */
+function partialBytes(step: StripPart["step"], buffers: readonly BufferSpec[]): number {
+  const size =
+    step.kind === "matmul" ? step.m * step.n : keptShape(step as ReduceStep).reduce((n, m) => n * m, 1);
+  return size * byteSize(buffers[step.expression.outputs[0]!.view.buffer]!.dtype);
 }

@@ -80,6 +80,14 @@ export class Lowering {
     return this.#buffers[buffer]!.dtype;
   }
 
+  specOf(buffer: number): BufferSpec {
+    return this.#buffers[buffer]!;
+  }
+
+  cType(buffer: number): string {
+    return cTypes[this.dtypeOf(buffer)];
+  }
+
   sizeOf(buffer: number): number {
     return this.#buffers[buffer]!.size;
   }
