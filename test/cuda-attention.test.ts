@@ -206,7 +206,11 @@ for (const part of parts) {
     const cases = (["float32", "float64"] as const).flatMap((dtype) =>
       all.map((options): [AttentionPart, Options] => [part, { ...options, dtype }]),
     );
-    t.equal(compiles(lowered(cases).source, "sm_90"), undefined, "and the shared memory is what the source counts on");
+    t.equal(
+      compiles(lowered(cases).source, "sm_90"),
+      undefined,
+      "and the shared memory is what the source counts on",
+    );
     t.equal(compiles(lowered(cases.slice(0, 4), ada).source, "sm_80"), undefined);
     t.equal(compiles(lowered(cases.slice(0, 6), tf32(h100)).source, "sm_90"), undefined);
   });

@@ -10,7 +10,8 @@ import { Lowering, SharedSource, type Target } from "#lib/backend/cuda/lowering.
 import { lowerMatMul } from "#lib/backend/cuda/matmul.js";
 import { chooseForm, tilesFor } from "#lib/backend/cuda/product-choice.js";
 import { type MatrixProduct, matrixProduct } from "#lib/backend/cuda/product-shape.js";
-import type { MatmulPrecision, Operation, Product } from "#lib/backend/cuda/program.js";
+import type { Operation, Product } from "#lib/backend/cuda/program.js";
+import type { MatmulPrecision } from "#lib/backend/precision.js";
 import type { BufferSpec, Expression, MatMulStep, View } from "#lib/compile/plan.js";
 import { allocate, type DType, isFloat, type TypedArray } from "#lib/tensor/dtype.js";
 import { rowMajor, sizeOf } from "#lib/tensor/shape.js";
@@ -473,7 +474,10 @@ function onTheEmulator(libraries: string): void {
         /Tensor/.test(lowered(options, precision, cublas).source) || operations[0]?.kind === "product";
       const arithmetic = !isFloat(dtype)
         ? wrapping
-        : { ...exact, operand: tensor && dtype === "float32" ? rounding[precision] : exact.operand };
+        : {
+            ...exact,
+            operand: (tensor && dtype === "float32" ? rounding[precision] : undefined) ?? exact.operand,
+          };
       // Each of k products and sums is rounded by at most half of the distance to the next number.
       const unit = dtype === "float64" ? 2 ** -53 : 2 ** -24;
       const wrong = evaluated(step, "[k, n]", data, arithmetic, every).filter(

@@ -1,4 +1,5 @@
 import type { Plan, StrippedPlan } from "../../compile/plan.js";
+import { stripMine } from "../../compile/strip.js";
 import type { Backend } from "../backend.js";
 import { translated } from "../native.js";
 import { matmulPrecision } from "../precision.js";
@@ -10,6 +11,7 @@ import { CudaExecutable } from "./executable.js";
 import { openCuda } from "./load.js";
 import { lowerPlan } from "./lower.js";
 import type { Target } from "./lowering.js";
+import { cudaStrips } from "./strip-profile.js";
 
 /**
  * The backend of the first CUDA device: kernels are generated for a plan and for the device, compiled by NVRTC when
@@ -41,8 +43,8 @@ export function targetOf(device: CudaDevice): Target {
   };
 }
 
-function optimize(plan: Plan, _target: Target): StrippedPlan {
-  return plan;
+function optimize(plan: Plan, target: Target): StrippedPlan {
+  return stripMine(plan, cudaStrips(target));
 }
 
 function compile(addon: CudaAddon, device: CudaDevice, plan: Plan): CudaExecutable {

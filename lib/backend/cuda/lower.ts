@@ -9,6 +9,7 @@ import type { CudaBody, CudaProgram } from "./program.js";
 import { lowerReduce } from "./reduce.js";
 import { schedule } from "./schedule.js";
 import { lowerSort } from "./sort.js";
+import { lowerStrip } from "./strip.js";
 
 /**
  * What a device runs for a plan: kernels made for its shapes and for this device. Maps that are independent of each
@@ -54,9 +55,7 @@ const kinds: { readonly [K in Exclude<Kind, "map">]: (lowering: Lowering, step: 
   sort: lowerSort,
   cumsum: lowerCumsum,
   attention: lowerAttention,
-  strip: () => {
-    throw new Error("strips come");
-  },
+  strip: lowerStrip,
   loop: (lowering, { length, reverse, consts, inits, carries, xs, ys, plan }) => {
     const body = lowerBody(plan, (buffers, arenaBytes) => lowering.nested(buffers, arenaBytes));
     lowering.add({ kind: "turns", length, reverse, body, consts, inits, carries, xs, ys });
