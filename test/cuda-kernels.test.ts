@@ -281,6 +281,25 @@ function reduction(
   return oneStep(name, step, [random(dtype, sizeOf(shape), kind)], [dtype, result], sizeOf(kept));
 }
 
+t.test("a reduction over several axes whose last is read four at a time", skip, async (t) => {
+  // Neither axis can join the other: one operand moves along the rows alone.
+  const cases = (
+    [
+      [3, 4],
+      [5, 2, 4],
+      [2, 3, 8],
+    ] as const
+  ).map((shape) =>
+    caseOf(
+      `sum over [${shape}]`,
+      (x, row) => [fx.sum(fx.maximum(x!, row!)), fx.sum(fx.mul(x!, row!), -1)],
+      fx.random.normal(fx.random.key(1), shape),
+      fx.random.normal(fx.random.key(2), [...shape.slice(0, -1), 1]),
+    ),
+  );
+  t.same(differences(cases, { float32: 1e-6, float64: 1e-15 }), []);
+});
+
 t.test("a sum of a million float32 is as exact as its dtype", skip, async (t) => {
   const x = Float32Array.from(random("float32", 1_000_000, "plain"), (v) => v + 0.1);
   let total = 0;

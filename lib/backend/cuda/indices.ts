@@ -48,10 +48,10 @@ export function coordinateLines(
   const lines: string[] = [];
   let below = sizeOf(shape);
   shape.forEach((size, axis) => {
-    const above = below;
     below /= size;
     let code = below === 1 ? linear : `${linear} / ${below}${type.suffix}`;
-    if (axis > 0 && above > 1) code = `${below === 1 ? code : `(${code})`} % ${size}${type.suffix}`;
+    if (size === 1) code = "0";
+    else if (axis > 0) code = `${below === 1 ? code : `(${code})`} % ${size}${type.suffix}`;
     lines.push(
       `const ${type.signed} ${names[axis]} = ${type.signed === "int" ? "int" : "(long long)"}(${code});`,
     );
