@@ -96,10 +96,7 @@ void pinLibrary() {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   pinLibrary();
-  const auto instance = new Instance;
-  env.SetInstanceData(instance);
-  // A worker that is ended waits for its own loops: they end with the steps at hand.
-  env.AddCleanupHook([stopping = instance->stopping] { *stopping = true; });
+  env.SetInstanceData(new Instance);
   defineBuffer(env);
   method(env, exports, "open", open);
   method(env, exports, "compile", compileSource);
