@@ -22,7 +22,12 @@
             "native/cuda/program_object.cc"
           ],
           "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
-          "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS"],
+          # The last: in a worker that is being ended an exception cannot be thrown.
+          "defines": [
+            "NAPI_VERSION=8",
+            "NODE_ADDON_API_CPP_EXCEPTIONS",
+            "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"
+          ],
           "cflags_cc!": ["-fno-exceptions", "-fno-rtti"],
           "cflags_cc": ["-fexceptions", "-std=c++17", "-O2", "-fPIC", "-Wall", "-Wextra", "-fvisibility=hidden"],
           "libraries": ["-ldl", "-lpthread"]

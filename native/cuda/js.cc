@@ -83,15 +83,25 @@ class Work final : public Napi::AsyncWorker {
   }
   void OnOK() override {
     always_();
-    try {
-      deferred.Resolve(result_(Env()));
-    } catch (const std::exception& error) {
-      deferred.Reject(Napi::Error::New(Env(), error.what()).Value());
-    }
+    settle([this] {
+      try {
+        deferred.Resolve(result_(Env()));
+      } catch (const Error& error) {
+        deferred.Reject(Napi::Error::New(Env(), error.what()).Value());
+      }
+    });
   }
   void OnError(const Napi::Error& error) override {
     always_();
-    deferred.Reject(error.Value());
+    settle([&] { deferred.Reject(error.Value()); });
+  }
+  // In a worker that is being ended no JavaScript runs any more, and nobody waits for the promise.
+  template <class F>
+  static void settle(F body) {
+    try {
+      body();
+    } catch (const Napi::Error&) {
+    }
   }
 
   Napi::ObjectReference keep_;
