@@ -14,8 +14,11 @@ import { isAbsolute, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { CudaAddon, CudaDevice } from "./addon.js";
 
-/** Plan arithmetic rounds after every instruction: products and sums are not fused. */
-const options: readonly string[] = ["--std=c++17", "--fmad=false"];
+/**
+ * Plan arithmetic rounds after every instruction: products and sums are not fused. Functions that are only computed with
+ * while compiling need no `__device__`.
+ */
+const options: readonly string[] = ["--std=c++17", "--fmad=false", "--device-as-default-execution-space"];
 
 const magic = Buffer.from("fluxion cuda 1\n");
 const digestBytes = 32;
