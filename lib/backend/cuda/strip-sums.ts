@@ -5,6 +5,8 @@ import { coordinateLines, type IndexType } from "./indices.js";
 import { cTypes, type Lowering } from "./lowering.js";
 import { keptShape, type Partials, stateOf, unsignedLines } from "./strip-parts.js";
 
+const threads = 256;
+
 type Pointer = (buffer: number) => string;
 
 /** One kernel adds up the partial sums of all parts, in order, and runs the expressions of products on the totals. */
@@ -23,8 +25,9 @@ export function lowerStripSums(
   });
   lowering.launch({
     name: "strip_sums",
-    threads: 256,
+    threads,
     grid: [blocks, 1, 1],
+    sharedBytes: threads * 16,
     includes: [...expressionHeaders, "strip_fold.cuh"],
     writes: ranges.flatMap(({ part }) => writtenBy(part.step)),
     body: (pointer) =>

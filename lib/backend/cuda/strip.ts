@@ -33,6 +33,8 @@ export function lowerStrip(lowering: Lowering, step: StripStep): void {
   lowering.launch({
     name: "strip",
     threads,
+    // More would not fit in shared memory, and there are no more: all registers are its own.
+    blocks: 1,
     grid: [step.chunks.length, 1, 1],
     sharedBytes: step.localBytes + slabBytes,
     includes: [

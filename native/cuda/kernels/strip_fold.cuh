@@ -2,6 +2,7 @@
 #pragma once
 
 #include "reduce.cuh"
+#include "shared.cuh"
 #include "strip_rows.cuh"
 
 namespace fluxion {
@@ -67,11 +68,12 @@ __device__ __forceinline__ void stripFoldSum(int count, const Value& value, type
 }
 
 // Adds up kCount partial sums of kSize elements, of which a block of threads takes 32 kVector: each warp some of the
-// partial sums, in order, then the sums of the warps. `finish(element, total)` gets them.
+// partial sums, in order, then the sums of the warps. `finish(element, total)` gets them. The block's dynamic shared
+// memory holds 16 bytes for each thread.
 template <class T, int kSize, int kCount, int kVector, class Finish>
 __device__ __forceinline__ void stripFinishSum(const T* partials, int block, const Finish& finish) {
   constexpr int kShare = (kCount + kStripWarps - 1) / kStripWarps, kWidth = 32 * kVector;
-  __shared__ T parts[kStripWarps][kWidth];
+  T* const parts = reinterpret_cast<T*>(dynamicShared());
   const int warp = threadIdx.x / 32, place = threadIdx.x % 32 * kVector, first = block * kWidth;
   T sums[kVector] = {};
   if (first + place < kSize) {
@@ -88,13 +90,13 @@ __device__ __forceinline__ void stripFinishSum(const T* partials, int block, con
     }
   }
 #pragma unroll
-  for (int c = 0; c < kVector; c++) parts[warp][place + c] = sums[c];
+  for (int c = 0; c < kVector; c++) parts[warp * kWidth + place + c] = sums[c];
   __syncthreads();
   const int element = first + threadIdx.x;
   if (threadIdx.x < kWidth && element < kSize) {
-    T total = parts[0][threadIdx.x];
+    T total = parts[threadIdx.x];
 #pragma unroll
-    for (int other = 1; other < kStripWarps; other++) total = add(total, parts[other][threadIdx.x]);
+    for (int other = 1; other < kStripWarps; other++) total = add(total, parts[other * kWidth + threadIdx.x]);
     finish(element, total);
   }
 }
@@ -104,7 +106,7 @@ template <class State, int kSize, int kCount, class Finish>
 __device__ __forceinline__ void stripFinishFold(const typename State::First* a, const typename State::Second* b,
                                                 int block, const Finish& finish) {
   constexpr int kShare = (kCount + kStripWarps - 1) / kStripWarps;
-  __shared__ State parts[kStripWarps][32];
+  State* const parts = reinterpret_cast<State*>(dynamicShared());
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, element = block * 32 + lane;
   State state = State::initial();
   if (element < kSize) {
@@ -114,11 +116,11 @@ __device__ __forceinline__ void stripFinishFold(const typename State::First* a, 
       state.merge(State::of(a[place], b[place]));
     }
   }
-  parts[warp][lane] = state;
+  parts[warp * 32 + lane] = state;
   __syncthreads();
   if (warp == 0 && element < kSize) {
 #pragma unroll
-    for (int other = 1; other < kStripWarps; other++) state.merge(parts[other][lane]);
+    for (int other = 1; other < kStripWarps; other++) state.merge(parts[other * 32 + lane]);
     finish(element, state.result());
   }
 }
