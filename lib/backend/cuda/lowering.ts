@@ -150,7 +150,7 @@ export class Lowering {
     return this.#buffers.map(({ kind, dtype, size, offset }, i) => ({
       kind: kind === "local" ? "temporary" : kind,
       bytes: kind === "local" ? 0 : size * byteSize(dtype),
-      offset: this.#scratch.get(i) ?? offset,
+      offset: kind === "local" ? 0 : (this.#scratch.get(i) ?? offset),
     }));
   }
 

@@ -72,10 +72,11 @@ export function partCode(
 ): { lines: string[]; busy: number } {
   const { step, role } = part;
   const barrier = waits ? ["__syncthreads();"] : [];
+  const own = "const int thread = fluxion::stripThread();";
   if (step.kind === "map") {
     const inner = sizeOf(step.shape.slice(1));
     return {
-      lines: [...barrier, "{", ...mapCode(scope, step.shape, step.expression, thread), "}"],
+      lines: [...barrier, "{", own, ...mapCode(scope, step.shape, step.expression, thread), "}"],
       busy: scope.step.block * inner,
     };
   }
@@ -84,7 +85,7 @@ export function partCode(
     lines =
       role === "sum" ? [...barrier, ...sumProductCode(scope, part, step)] : productCode(scope, step, barrier);
   else lines = [...barrier, ...(role === "sum" ? foldSumCode(scope, part, step) : foldCode(scope, step))];
-  return { lines: ["{", ...lines, "}"], busy: 0 };
+  return { lines: ["{", own, ...lines, "}"], busy: 0 };
 }
 
 /** An expression whose axis `axis` is the rows: `r` is the row in the block, `row` the row of all. */
@@ -121,7 +122,7 @@ function mapCode(
   const inner = sizeOf(shape.slice(1));
   const names = shape.slice(1).map((_, axis) => `c${axis + 1}`);
   const { emitted, element } = rowExpression(scope, expression, ["row", ...names], 0);
-  const from = thread === 0 ? "threadIdx.x" : `(threadIdx.x + ${threads - thread}) % ${threads}`;
+  const from = thread === 0 ? "thread" : `(thread + ${threads - thread}) % ${threads}`;
   return [
     `for (${type.unsigned} e = ${from}; e < ${type.unsigned}(count) * ${inner}u; e += ${threads}) {`,
     `const int r = int(e / ${inner}u);`,
@@ -166,7 +167,7 @@ function foldCode(scope: StripScope, step: ReduceStep): string[] {
     ...keptLines,
     `${element(view, 0, ["row", ...keptNames])} = result;`,
     "};",
-    `fluxion::stripFoldRows<${stateOf(step)}, ${sizeOf(kept.slice(1))}, ${sizeOf(reduced)}>(count, value, store);`,
+    `fluxion::stripFoldRows<${stateOf(step)}, ${sizeOf(kept.slice(1))}, ${sizeOf(reduced)}>(thread, count, value, store);`,
   ];
 }
 
@@ -196,7 +197,7 @@ function foldSumCode(scope: StripScope, part: StripPart, step: ReduceStep): stri
     `return ${emitted.value(step.expression.outputs[0]!.value)};`,
     "};",
     `fluxion::stripFoldSum<${stateOf(step)}, ${size}, ${sizeOf(others)}, ${groups}>(`,
-    `  count, value, ${at(buffers[0]!)}, ${at(buffers.at(-1)!)}, opens);`,
+    `  thread, count, value, ${at(buffers[0]!)}, ${at(buffers.at(-1)!)}, opens);`,
   ];
 }
 
@@ -245,7 +246,7 @@ function productCode(scope: StripScope, step: MatMulStep, barrier: readonly stri
       ...barrier,
       ...resultCode(scope, step),
       `fluxion::stripPlainProduct<${cTypes[dtype]}, ${k}, ${n}>(`,
-      `  count, [&](int r, int i) { return ${left.element}; },`,
+      `  thread, count, [&](int r, int i) { return ${left.element}; },`,
       `  [&](int i, int column) { return ${right}; }, compute, store);`,
     ];
   }
@@ -259,7 +260,7 @@ function productCode(scope: StripScope, step: MatMulStep, barrier: readonly stri
       ? `fluxion::${kind.name}<${block}, ${k}, ${n}>`
       : `fluxion::${kind.name}<${block}, ${kind.tile}, ${k}, ${n}, ${alongK}, ${vector}>`;
   return [
-    `${template} product(fluxion::StripMatrix{${pointer(b.buffer)} + ${b.offset}, ${strideK}, ${strideN}}, slabs);`,
+    `${template} product(fluxion::StripMatrix{${pointer(b.buffer)} + ${b.offset}, ${strideK}, ${strideN}}, thread, slabs);`,
     "product.fetch();",
     ...barrier,
     ...resultCode(scope, step),
@@ -293,17 +294,17 @@ function sumProductCode(scope: StripScope, part: StripPart, { dtype, m, n, a, b 
   const partial = `${pointer(buffers[0]!)} + blockIdx.x * ${size}ll`;
   if (dtype !== "float32" || type.signed !== "int" || m < 16 || n < 16)
     return [
-      `fluxion::stripPlainSum<${cTypes[dtype]}, ${m}, ${n}>(count, [&](int r, int i) { return ${left.element}; },`,
+      `fluxion::stripPlainSum<${cTypes[dtype]}, ${m}, ${n}>(thread, count, [&](int r, int i) { return ${left.element}; },`,
       `  [&](int r, int i) { return ${right.element}; }, ${partial}, opens);`,
     ];
   if (lowering.target.precision !== "float32") {
     const wide = Math.ceil(m / 32) * Math.ceil(n / 64) >= warps ? 2 : 1;
     return [
-      `fluxion::stripTensorSum<${step.block}, ${m}, ${n}, ${wide}>(${left.rows}, ${right.rows}, count, ${partial}, opens);`,
+      `fluxion::stripTensorSum<${step.block}, ${m}, ${n}, ${wide}>(thread, ${left.rows}, ${right.rows}, count, ${partial}, opens);`,
     ];
   }
   const [down, across] = [m > 64 ? 2 : 1, n > 64 ? 2 : 1];
   return [
-    `fluxion::stripSum<${m}, ${n}, ${down}, ${across}>(${left.rows}, ${right.rows}, count, ${partial}, opens);`,
+    `fluxion::stripSum<${m}, ${n}, ${down}, ${across}>(thread, ${left.rows}, ${right.rows}, count, ${partial}, opens);`,
   ];
 }

@@ -10,17 +10,17 @@ namespace fluxion {
 // Each of `count` rows has kKept results, folded from kReduced values: value(row, kept, position). A thread has a result,
 // or a warp where there is enough to fold.
 template <class State, int kKept, int kReduced, class Value, class Store>
-__device__ __forceinline__ void stripFoldRows(int count, const Value& value, const Store& store) {
+__device__ __forceinline__ void stripFoldRows(int thread, int count, const Value& value, const Store& store) {
   constexpr int kLanes = kReduced >= 32 ? 32 : 1;
   const long long results = static_cast<long long>(count) * kKept;
 #pragma unroll 1
-  for (long long result = threadIdx.x / kLanes; result < results; result += kStripThreads / kLanes) {
+  for (long long result = thread / kLanes; result < results; result += kStripThreads / kLanes) {
     const int row = int(result / kKept), kept = int(result % kKept);
     State state = State::initial();
-    for (int position = threadIdx.x % kLanes; position < kReduced; position += kLanes)
+    for (int position = thread % kLanes; position < kReduced; position += kLanes)
       state.take(value(row, kept, position), position);
     if (kLanes > 1) foldNeighbours<kLanes>(state);
-    if (threadIdx.x % kLanes == 0) store(row, kept, state.result());
+    if (thread % kLanes == 0) store(row, kept, state.result());
   }
 }
 
@@ -39,14 +39,14 @@ __device__ __forceinline__ void stripMergeInto(typename State::First* a, typenam
 // Folds value(row, kept, other) over the rows of the block and kOther values of each into partial results, a row of
 // kKept for each of kGroups groups of threads. `b` is where the second members of the states go, if they have such.
 template <class State, int kKept, int kOther, int kGroups, class Value>
-__device__ __forceinline__ void stripFoldSum(int count, const Value& value, typename State::First* a,
+__device__ __forceinline__ void stripFoldSum(int thread, int count, const Value& value, typename State::First* a,
                                              typename State::Second* b, bool opens) {
   if constexpr (kKept >= 32) {
     constexpr int kWidth = kStripThreads / kGroups;
-    const int group = threadIdx.x / kWidth;
+    const int group = thread / kWidth;
     if (group >= kGroups) return;
 #pragma unroll 1
-    for (int kept = threadIdx.x % kWidth; kept < kKept; kept += kWidth) {
+    for (int kept = thread % kWidth; kept < kKept; kept += kWidth) {
       State state = State::initial();
 #pragma unroll 4
       for (int row = group; row < count; row += kGroups) {
@@ -56,13 +56,13 @@ __device__ __forceinline__ void stripFoldSum(int count, const Value& value, type
     }
   } else {
 #pragma unroll 1
-    for (int kept = threadIdx.x / 32; kept < kKept; kept += kStripWarps) {
+    for (int kept = thread / 32; kept < kKept; kept += kStripWarps) {
       State state = State::initial();
       const long long values = static_cast<long long>(count) * kOther;
-      for (long long i = threadIdx.x % 32; i < values; i += 32)
+      for (long long i = thread % 32; i < values; i += 32)
         state.take(value(int(i / kOther), kept, int(i % kOther)), 0);
       foldNeighbours<32>(state);
-      if (threadIdx.x % 32 == 0) stripMergeInto(a, b, kept, state, opens);
+      if (thread % 32 == 0) stripMergeInto(a, b, kept, state, opens);
     }
   }
 }

@@ -26,20 +26,20 @@ struct StripProduct {
   static constexpr bool kInside = kK % 4 == 0;
 
   StripMatrix b;
+  int thread;
   float* slab;
   float ahead[16];
 
-  __device__ __forceinline__ StripProduct(StripMatrix matrix, float* slabs)
-      : b(matrix), slab(slabs + threadIdx.x / 32 * kStripSlab) {}
+  __device__ __forceinline__ StripProduct(StripMatrix matrix, int self, float* slabs)
+      : b(matrix), thread(self), slab(slabs + thread / 32 * kStripSlab) {}
 
-  __device__ __forceinline__ void fetch() {
-    const int warp = threadIdx.x / 32;
-    if (warp < kTasks) load(0, warp % kGroups * 16);
-  }
+  // Warps without a task load, too: registers that are written under a condition only would be taken for values that
+  // the last block of rows left.
+  __device__ __forceinline__ void fetch() { load(0, thread / 32 % kGroups * 16); }
 
   template <class A, class Compute, class Store>
   __device__ __forceinline__ void run(const A& a, int count, const Compute& compute, const Store& store) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int warp = thread / 32, lane = thread % 32;
     const int laneColumn = (lane & 1) | (lane >> 1 & 2), laneRow = (lane >> 1 & 1) | (lane >> 2 & 6);
 #pragma unroll 1
     for (int task = warp; task < kTasks; task += kStripWarps) {
@@ -85,7 +85,7 @@ struct StripProduct {
  private:
   // Elements of B from (start, column) on, zeros beyond its edges.
   __device__ __forceinline__ void load(int start, int column) {
-    const int lane = threadIdx.x % 32;
+    const int lane = thread % 32;
     if constexpr (kVector) {
 #pragma unroll
       for (int i = 0; i < 4; i++) {
@@ -106,7 +106,7 @@ struct StripProduct {
 
   // Along k: [n][k]. Else [k][n], the columns of a lane, 4 apart, side by side.
   __device__ __forceinline__ void put() {
-    const int lane = threadIdx.x % 32;
+    const int lane = thread % 32;
     if constexpr (kVector && kAlongK) {
 #pragma unroll
       for (int i = 0; i < 4; i++)
@@ -133,16 +133,17 @@ struct StripThinProduct {
   static_assert(kOwn * kN <= 32);
 
   StripMatrix b;
+  int thread;
   float ahead[kTurns * kN];
 
-  __device__ __forceinline__ StripThinProduct(StripMatrix matrix, float*) : b(matrix) {}
+  __device__ __forceinline__ StripThinProduct(StripMatrix matrix, int self, float*) : b(matrix), thread(self) {}
 
   __device__ __forceinline__ void fetch() {
 #pragma unroll
     for (int turn = 0; turn < kTurns; turn++) {
 #pragma unroll
       for (int n = 0; n < kN; n++) {
-        const int k = 32 * turn + threadIdx.x % 32;
+        const int k = 32 * turn + thread % 32;
         ahead[turn * kN + n] = kK % 32 == 0 || k < kK ? *b.at(k, n) : 0.0f;
       }
     }
@@ -150,7 +151,7 @@ struct StripThinProduct {
 
   template <class A, class Compute, class Store>
   __device__ __forceinline__ void run(const A& a, int count, const Compute& compute, const Store& store) {
-    const int first = threadIdx.x / 32 * kOwn, lane = threadIdx.x % 32;
+    const int first = thread / 32 * kOwn, lane = thread % 32;
     float sums[kOwn][kN] = {};
 #pragma unroll
     for (int turn = 0; turn < kTurns; turn++) {
@@ -186,20 +187,21 @@ struct StripShortProduct {
   static constexpr int kWidth = kN < kStripThreads ? kN : kStripThreads, kStep = kStripThreads / kWidth;
 
   StripMatrix b;
+  int thread;
   float ahead[kK];
 
-  __device__ __forceinline__ StripShortProduct(StripMatrix matrix, float*) : b(matrix) {}
+  __device__ __forceinline__ StripShortProduct(StripMatrix matrix, int self, float*) : b(matrix), thread(self) {}
 
-  __device__ __forceinline__ void fetch() { load(threadIdx.x % kWidth); }
+  __device__ __forceinline__ void fetch() { load(thread % kWidth); }
 
   template <class A, class Compute, class Store>
   __device__ __forceinline__ void run(const A& a, int count, const Compute& compute, const Store& store) {
     using Values = decltype(compute(0, 0, 0.0f));
     constexpr int kTogether = 4;
-    const int first = threadIdx.x / kWidth;
+    const int first = thread / kWidth;
     if (first >= kStep) return;
 #pragma unroll 1
-    for (int column = threadIdx.x % kWidth; column < kN; column += kWidth) {
+    for (int column = thread % kWidth; column < kN; column += kWidth) {
       if (column >= kWidth) load(column);
 #pragma unroll 1
       for (int start = first; start < count; start += kTogether * kStep) {
@@ -230,10 +232,10 @@ struct StripShortProduct {
 
 // Any type and shape: a thread an element, k in order.
 template <class T, int kK, int kN, class Left, class Right, class Compute, class Store>
-__device__ __forceinline__ void stripPlainProduct(int count, const Left& left, const Right& right,
+__device__ __forceinline__ void stripPlainProduct(int thread, int count, const Left& left, const Right& right,
                                                   const Compute& compute, const Store& store) {
 #pragma unroll 1
-  for (long long element = threadIdx.x; element < static_cast<long long>(count) * kN; element += kStripThreads) {
+  for (long long element = thread; element < static_cast<long long>(count) * kN; element += kStripThreads) {
     const int row = int(element / kN), column = int(element % kN);
     T sum = 0;
     for (int k = 0; k < kK; k++) sum = multiplyAdd(left(row, k), right(k, column), sum);

@@ -6,6 +6,10 @@ namespace fluxion {
 
 constexpr int kStripThreads = 256, kStripWarps = kStripThreads / 32;
 
+// The number of this thread, afresh for each part: the compiler does not see that it is always the same. It would otherwise
+// keep in registers what several parts, or one part for several blocks of rows, compute from it and load by it.
+__device__ __forceinline__ int stripThread() { return __shfl_sync(~0u, int(threadIdx.x), threadIdx.x % 32); }
+
 __device__ __forceinline__ float multiplyAdd(float a, float b, float c) { return ::fmaf(a, b, c); }
 __device__ __forceinline__ double multiplyAdd(double a, double b, double c) { return ::fma(a, b, c); }
 __device__ __forceinline__ int multiplyAdd(int a, int b, int c) {

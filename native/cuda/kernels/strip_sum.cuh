@@ -29,9 +29,9 @@ __device__ __forceinline__ void stripAdd4(float* row, int n, const float (&value
 // Adds A^T B over the rows of the block to `partial`, a dense kM x kN matrix; with `opens`, sets it. float32, fused
 // multiply-add: the threads lie 16 x 16, and a thread has kDown x kWide squares of 4 x 4 elements, 64 apart.
 template <int kM, int kN, int kDown, int kWide, class A, class B>
-__device__ __forceinline__ void stripSum(const A& a, const B& b, int count, float* partial, bool opens) {
+__device__ __forceinline__ void stripSum(int thread, const A& a, const B& b, int count, float* partial, bool opens) {
   constexpr bool kInsideM = kM % (64 * kDown) == 0, kInsideN = kN % (64 * kWide) == 0;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warp = thread / 32, lane = thread % 32;
   const int down = (lane >> 1 & 1) | (lane >> 2 & 2) | (warp >> 1 << 2);
   const int across = (lane & 1) | (lane >> 1 & 2) | (lane >> 2 & 4) | (warp & 1) << 3;
 #pragma unroll 1
@@ -76,9 +76,9 @@ __device__ __forceinline__ void stripSum(const A& a, const B& b, int count, floa
 
 // The same for any type and shape: a thread an element.
 template <class T, int kM, int kN, class Left, class Right>
-__device__ __forceinline__ void stripPlainSum(int count, const Left& left, const Right& right, T* partial, bool opens) {
+__device__ __forceinline__ void stripPlainSum(int thread, int count, const Left& left, const Right& right, T* partial, bool opens) {
 #pragma unroll 1
-  for (long long element = threadIdx.x; element < static_cast<long long>(kM) * kN; element += kStripThreads) {
+  for (long long element = thread; element < static_cast<long long>(kM) * kN; element += kStripThreads) {
     const int m = int(element / kN), n = int(element % kN);
     T sum = 0;
 #pragma unroll 4

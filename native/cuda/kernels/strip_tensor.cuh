@@ -16,21 +16,21 @@ namespace fluxion {
 template <int kRows, int kTile, int kK, int kN, bool kAlongK, bool kVector>
 struct StripTensorProduct {
   static constexpr int kGroups = (kN + 15) / 16, kTasks = kGroups * (kRows / (16 * kTile));
-  static constexpr bool kInside = kK % 32 == 0;
+  static constexpr bool kInside = kK % 32 == 0, kInsideTwo = kK % 64 == 0;
 
   StripMatrix b;
+  int thread;
   float ahead[2][2][8];  // of 32 k each, of 8 columns each
 
-  __device__ __forceinline__ StripTensorProduct(StripMatrix matrix, float*) : b(matrix) {}
+  __device__ __forceinline__ StripTensorProduct(StripMatrix matrix, int self, float*) : b(matrix), thread(self) {}
 
-  __device__ __forceinline__ void fetch() {
-    const int warp = threadIdx.x / 32;
-    if (warp < kTasks) load(0, warp % kGroups * 16);
-  }
+  // Warps without a task load, too: registers that are written under a condition only would be taken for values that
+  // the last block of rows left.
+  __device__ __forceinline__ void fetch() { load(0, thread / 32 % kGroups * 16); }
 
   template <class A, class Compute, class Store>
   __device__ __forceinline__ void run(const A& a, int count, const Compute& compute, const Store& store) {
-    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
 #pragma unroll 1
     for (int task = warp; task < kTasks; task += kStripWarps) {
       const int column = task % kGroups * 16, first = task / kGroups * (16 * kTile) + g;
@@ -93,11 +93,10 @@ struct StripTensorProduct {
  private:
   // Elements of B from (start, column) on, zeros beyond its edges.
   __device__ __forceinline__ void load(int start, int column) {
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int g = thread % 32 / 4, t = thread % 4;
 #pragma unroll
     for (int part = 0; part < 2; part++) {
       const int first = start + 32 * part + 8 * t;
-      if (start + 32 * part >= kK) break;
 #pragma unroll
       for (int j = 0; j < 2; j++) {
         const int n = column + 8 * j + g / 2 + 4 * (g % 2);
@@ -106,14 +105,14 @@ struct StripTensorProduct {
           for (int half = 0; half < 2; half++) {
             const int k = first + 4 * half;
             float4 x = {0.0f, 0.0f, 0.0f, 0.0f};
-            if ((kInside || k < kK) && (kN % 16 == 0 || n < kN)) x = *reinterpret_cast<const float4*>(b.at(k, n));
+            if ((kInsideTwo || k < kK) && (kN % 16 == 0 || n < kN)) x = *reinterpret_cast<const float4*>(b.at(k, n));
             ahead[part][j][4 * half] = x.x, ahead[part][j][4 * half + 1] = x.y;
             ahead[part][j][4 * half + 2] = x.z, ahead[part][j][4 * half + 3] = x.w;
           }
         } else {
 #pragma unroll
           for (int i = 0; i < 8; i++)
-            ahead[part][j][i] = (kInside || first + i < kK) && (kN % 16 == 0 || n < kN) ? *b.at(first + i, n) : 0.0f;
+            ahead[part][j][i] = (kInsideTwo || first + i < kK) && (kN % 16 == 0 || n < kN) ? *b.at(first + i, n) : 0.0f;
         }
       }
     }
@@ -126,12 +125,12 @@ struct StripTensorProduct {
 // Of 8 rows, a lane takes 2 (lane % 4) and the next one, and of these 4 columns at a time: 16-byte loads without bank
 // conflicts where the pitch is an odd multiple of 4 floats.
 template <int kRows, int kM, int kN, int kWide, class A, class B>
-__device__ __forceinline__ void stripTensorSum(const A& a, const B& b, int count, float* partial, bool opens) {
+__device__ __forceinline__ void stripTensorSum(int thread, const A& a, const B& b, int count, float* partial, bool opens) {
   constexpr int kAcross = (kN + 32 * kWide - 1) / (32 * kWide), kTasks = (kM + 31) / 32 * kAcross;
   constexpr bool kInsideM = kM % 32 == 0, kInsideN = kN % (32 * kWide) == 0;
-  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  const int g = thread % 32 / 4, t = thread % 4;
 #pragma unroll 1
-  for (int task = threadIdx.x / 32; task < kTasks; task += kStripWarps) {
+  for (int task = thread / 32; task < kTasks; task += kStripWarps) {
     const int m = task / kAcross * 32 + 4 * g, n = task % kAcross * (32 * kWide);
     float sums[2][kWide][4][4] = {};
 #pragma unroll 1
