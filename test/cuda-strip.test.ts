@@ -168,7 +168,8 @@ t.test("the kernels compile without spills", nvccMissing ? { skip: nvccMissing }
 function errors(f: F, inputs: readonly T[], chosen: Target): number[] {
   const plan = planOf(f, inputs);
   t.ok(stripsOf(plan, chosen).length > 0, "is run as a strip");
-  const arrays = inputs.map((x) => x.toTypedArray() as TypedArray);
+  const { captured } = fx.inspect(f, ...inputs).graph;
+  const arrays = [...inputs, ...captured].map((x) => x.toTypedArray() as TypedArray);
   const want = typescriptBackend.compile(plan).run(arrays);
   const got = runOnDevice(stripped(plan, chosen), arrays, chosen);
   return want.map((w, i) => {

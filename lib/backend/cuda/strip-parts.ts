@@ -288,7 +288,7 @@ function productKind(
 
 /** A product that sums over the rows. */
 function sumProductCode(scope: StripScope, part: StripPart, { dtype, m, n, a, b }: MatMulStep): string[] {
-  const { pointer, lowering, type, step } = scope;
+  const { pointer, lowering, type } = scope;
   const [left, right] = [rowsOperand(scope, a, 1), rowsOperand(scope, b, 0)];
   const { buffers, size } = scope.partials.get(part)!;
   const partial = `${pointer(buffers[0]!)} + blockIdx.x * ${size}ll`;
@@ -300,7 +300,7 @@ function sumProductCode(scope: StripScope, part: StripPart, { dtype, m, n, a, b 
   if (lowering.target.precision !== "float32") {
     const wide = Math.ceil(m / 32) * Math.ceil(n / 64) >= warps ? 2 : 1;
     return [
-      `fluxion::stripTensorSum<${step.block}, ${m}, ${n}, ${wide}>(thread, ${left.rows}, ${right.rows}, count, ${partial}, opens);`,
+      `fluxion::stripTensorSum<${m}, ${n}, ${wide}>(thread, ${left.rows}, ${right.rows}, count, ${partial}, opens);`,
     ];
   }
   const [down, across] = [m > 64 ? 2 : 1, n > 64 ? 2 : 1];

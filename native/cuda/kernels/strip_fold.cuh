@@ -33,7 +33,8 @@ __device__ __forceinline__ void stripMergeInto(typename State::First* a, typenam
     state = before;
   }
   a[place] = state.a;
-  if constexpr (sizeof(State) > sizeof(state.a)) b[place] = state.b;
+  // Only sums of floats have a second member that counts.
+  if constexpr (IsFloat<typename State::First>::value && sizeof(State) > sizeof(state.a)) b[place] = state.b;
 }
 
 // Folds value(row, kept, other) over the rows of the block and kOther values of each into partial results, a row of

@@ -124,7 +124,7 @@ struct StripTensorProduct {
 //
 // Of 8 rows, a lane takes 2 (lane % 4) and the next one, and of these 4 columns at a time: 16-byte loads without bank
 // conflicts where the pitch is an odd multiple of 4 floats.
-template <int kRows, int kM, int kN, int kWide, class A, class B>
+template <int kM, int kN, int kWide, class A, class B>
 __device__ __forceinline__ void stripTensorSum(int thread, const A& a, const B& b, int count, float* partial, bool opens) {
   constexpr int kAcross = (kN + 32 * kWide - 1) / (32 * kWide), kTasks = (kM + 31) / 32 * kAcross;
   constexpr bool kInsideM = kM % 32 == 0, kInsideN = kN % (32 * kWide) == 0;
