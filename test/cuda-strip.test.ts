@@ -2,8 +2,8 @@
 import * as fx from "fluxion";
 import t from "tap";
 import type { Target } from "#lib/backend/cuda/lowering.js";
-import type { MatmulPrecision } from "#lib/backend/cuda/program.js";
 import { pitchOf, slabBytes } from "#lib/backend/cuda/strip-profile.js";
+import type { MatmulPrecision } from "#lib/backend/precision.js";
 import { typescriptBackend } from "#lib/backend/typescript/index.js";
 import { lower } from "#lib/compile/lower.js";
 import { buffersOf } from "#lib/compile/memory.js";
@@ -124,7 +124,12 @@ t.test("eight neighbouring rows lie in different banks", async (t) => {
   }
 });
 
-t.test("no strip where rows are too long for shared memory, or few", async (t) => {
+t.test("no strip where rows are too long for shared memory, or few, or the factors large", async (t) => {
+  t.same(
+    stripsOf(planOf(flowMatching, networkInputs({ rows: 600, hidden: 300, layers: 2 }, "float32"))),
+    [],
+    "a factor of 300 x 300 would be read for each block of rows",
+  );
   t.same(
     stripsOf(planOf(flowMatching, networkInputs({ rows: 600, hidden: 2048, layers: 2 }, "float32"))),
     [],

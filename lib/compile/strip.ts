@@ -36,6 +36,8 @@ export function stripMine(plan: Plan, profile: StripProfile = cpuStrips): Stripp
 export interface StripProfile {
   /** Fewer rows than this are not worth a strip. */
   readonly fewestRows: number;
+  /** A product joins a strip up to so many columns and so long a row: each block of rows reads the other factor anew. */
+  readonly widest: number;
   /** What a block's temporaries may take. */
   readonly blockBytes: number;
   /** Sizes of a block, in rows, the best first; the first one whose temporaries fit is taken, else there is no strip. */
@@ -58,6 +60,7 @@ const smallestBlock = 16;
 
 /** Strips for the C++ addon. */
 export const cpuStrips: StripProfile = {
+  widest: Number.POSITIVE_INFINITY,
   fewestRows: 256,
   // The temporaries of layers 128 wide lie in a core's second cache, beside the weights; those of wider ones come from
   // the third, as each of their elements goes into more multiply-adds.
@@ -92,7 +95,7 @@ function stripSteps(
 ): (Step | StripStep)[] {
   let rest: { earlier: readonly Step[]; after: readonly Step[] } | undefined;
   for (const rows of candidates(steps, profile.fewestRows)) {
-    const { before, inside, after } = divide(steps, rows, buffers);
+    const { before, inside, after } = divide(steps, rows, buffers, profile.widest);
     const strip = makeStrip(rows, inside, [...others, ...before, ...after], buffers, profile);
     const within = inside.map(({ step }) => step);
     if (strip === undefined) {
@@ -125,14 +128,15 @@ function candidates(steps: readonly Step[], fewestRows: number): number[] {
 }
 
 /** The step as a part of a strip of so many rows, when it has them where a part must. */
-function partOf(step: Step, rows: number): StripPart | undefined {
+function partOf(step: Step, rows: number, widest: number): StripPart | undefined {
   if ("shape" in step && step.shape.includes(0)) return undefined;
   switch (step.kind) {
     case "map":
       return step.shape[0] === rows ? { role: "rows", step } : undefined;
     case "matmul":
       if (step.batch.length > 0 || step.m * step.n * step.k === 0) return undefined;
-      return step.m === rows ? { role: "rows", step } : step.k === rows ? { role: "sum", step } : undefined;
+      if (step.m === rows) return Math.max(step.n, step.k) <= widest ? { role: "rows", step } : undefined;
+      return step.k === rows && Math.max(step.m, step.n) <= widest ? { role: "sum", step } : undefined;
     case "reduce": {
       const kept = keptShape(step);
       if (kept[0] === rows) return { role: "rows", step };
@@ -205,7 +209,12 @@ interface Division {
 }
 
 /** Divides steps, in order, into those inside of a strip, those that need it, and those that go before it. */
-function divide(steps: readonly Step[], rows: number, buffers: readonly BufferSpec[]): Division {
+function divide(
+  steps: readonly Step[],
+  rows: number,
+  buffers: readonly BufferSpec[],
+  widest: number,
+): Division {
   const division: Division = { before: [], inside: [], after: [] };
   /** Buffers written row by row inside. */
   const ready = new Set<number>();
@@ -222,7 +231,7 @@ function divide(steps: readonly Step[], rows: number, buffers: readonly BufferSp
   };
   for (const step of steps) {
     const touched = buffersOf(step);
-    const part = partOf(step, rows);
+    const part = partOf(step, rows, widest);
     let written = late;
     if (touched.some((buffer) => late.has(buffer))) division.after.push(step);
     else if (part !== undefined && fits(part)) {

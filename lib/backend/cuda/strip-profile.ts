@@ -29,6 +29,9 @@ export function pitchOf(elements: number, dtype: DType): number {
 export function cudaStrips(target: Target): StripProfile {
   return {
     fewestRows: 256,
+    // Each block of 16 or 32 rows reads the factors: from about this width on that is more than tiles of a whole product
+    // read and write.
+    widest: 192,
     blockBytes: target.sharedBytes - slabBytes,
     blocks: (rows) =>
       rows <= fewRows ? [16] : rows >= 64 * target.multiprocessors ? [64, 32, 16] : [32, 16],
