@@ -9,7 +9,8 @@ export type MatmulPrecision = "float32" | "tf32" | "bfloat16";
 const precisions: readonly MatmulPrecision[] = ["float32", "tf32", "bfloat16"];
 let chosen: MatmulPrecision | undefined;
 
-function checked(where: string, name: unknown): MatmulPrecision {
+/** The name of a precision, checked. Throws ValueError. */
+export function checkMatmulPrecision(where: string, name: unknown): MatmulPrecision {
   if (precisions.includes(name as MatmulPrecision)) return name as MatmulPrecision;
   throw new ValueError(
     `${where}: unknown precision ${JSON.stringify(name)}; use one of ${precisions.join(", ")}`,
@@ -24,11 +25,22 @@ function checked(where: string, name: unknown): MatmulPrecision {
  * @throws ValueError for another name
  */
 export function setMatmulPrecision(precision: MatmulPrecision): void {
-  chosen = checked("setMatmulPrecision", precision);
+  chosen = checkMatmulPrecision("setMatmulPrecision", precision);
 }
 
 /** The precision in use. Throws ValueError where FLUXION_MATMUL_PRECISION is none. */
 export function matmulPrecision(): MatmulPrecision {
   const environment = typeof process === "undefined" ? undefined : process.env.FLUXION_MATMUL_PRECISION;
-  return chosen ?? (environment ? checked("FLUXION_MATMUL_PRECISION", environment) : "float32");
+  return chosen ?? (environment ? checkMatmulPrecision("FLUXION_MATMUL_PRECISION", environment) : "float32");
+}
+
+/** Does some work with a precision of its own; undefined: with the one in use. */
+export function withMatmulPrecision<T>(precision: MatmulPrecision | undefined, work: () => T): T {
+  const before = chosen;
+  chosen = precision ?? chosen;
+  try {
+    return work();
+  } finally {
+    chosen = before;
+  }
 }

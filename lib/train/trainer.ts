@@ -1,5 +1,6 @@
 import { valueAndGrad } from "../autodiff/index.js";
 import { type BackendName, backendOf } from "../backend/index.js";
+import { checkMatmulPrecision, type MatmulPrecision, withMatmulPrecision } from "../backend/precision.js";
 import { type CompiledLoop, compileLoop, type LoopStep } from "../compile/loop.js";
 import { type Distribution, isLabelled } from "../data/index.js";
 import { NonFiniteError, ValueError } from "../errors.js";
@@ -67,6 +68,8 @@ export interface TrainerOptions<Model extends AnyField> {
   readonly ema?: number | Ema;
   /** Where the steps run. Default: the backend in use when the first step is compiled. */
   readonly backend?: BackendName;
+  /** How exact the float32 products of the steps are. Default: the precision in use when the first step is compiled. */
+  readonly matmulPrecision?: MatmulPrecision;
 }
 
 export interface TrainerSampleOptions<Model extends AnyField> {
@@ -93,6 +96,7 @@ const optionNames = [
   "params",
   "ema",
   "backend",
+  "matmulPrecision",
 ];
 
 /** Of the random stream that a seed starts: its parts for the parameters, the steps and the samples. */
@@ -122,6 +126,7 @@ export class Trainer<Model extends AnyField> {
   readonly #batchSize: number;
   readonly #ema: Ema | undefined;
   readonly #backend: BackendName | undefined;
+  readonly #matmulPrecision: MatmulPrecision | undefined;
   readonly #losses = new History();
   readonly #pace = new Pace();
   #seed: number;
@@ -144,6 +149,8 @@ export class Trainer<Model extends AnyField> {
     this.#ema = typeof options.ema === "number" ? ema(options.ema) : options.ema;
     this.#backend = options.backend;
     if (this.#backend !== undefined) backendOf(this.#backend);
+    this.#matmulPrecision = options.matmulPrecision;
+    if (options.matmulPrecision !== undefined) checkMatmulPrecision("Trainer", options.matmulPrecision);
     const drawn = this.#model.init(foldIn(randomKey(this.#seed), streams.parameters)) as ParamsOf<Model>;
     const params = options.params === undefined ? drawn : initialParams("Trainer", drawn, options.params);
     floatDType(params);
@@ -342,7 +349,10 @@ export class Trainer<Model extends AnyField> {
   #compiled(): CompiledLoop<TrainingState<ParamsOf<Model>>> {
     if (this.#loop === undefined) {
       const backend = this.#backend === undefined ? {} : { backend: backendOf(this.#backend) };
-      this.#loop = compileLoop((state) => this.#next(state), this.#current("Trainer.fit"), backend);
+      const state = this.#current("Trainer.fit");
+      this.#loop = withMatmulPrecision(this.#matmulPrecision, () =>
+        compileLoop((current) => this.#next(current), state, backend),
+      );
     }
     return this.#loop;
   }
