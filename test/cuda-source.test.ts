@@ -191,14 +191,20 @@ t.test("nothing is launched for results without elements", async (t) => {
   t.equal(launches(planOf((x) => fx.sum(x!, 0), fx.zeros([0, 4]))), 1, "but for the sum of nothing");
 });
 
-t.test("a schedule gives the bits of the plan, in whatever order the maps of a group run", async (t) => {
+t.test("a schedule gives the bits of the plan, in whatever order the strands of a group run", async (t) => {
   const failures = eachSeed(60_000, 150, (seed) => {
     const { f, inputs } = randomProgram(seed);
     const { graph } = fx.inspect((...xs: T[]) => f(...xs), ...inputs);
     const plan = lower(graph);
     const arrays = [...inputs, ...graph.captured].map((x) => x.toTypedArray());
     const { groups, buffers, arenaBytes } = schedule(plan);
-    const steps = groups.flatMap((numbers) => numbers.toReversed().map((number) => plan.steps[number]!));
+    const steps = groups.flatMap((strands) =>
+      strands
+        .toReversed()
+        .flatMap((levels) =>
+          levels.flatMap((level) => level.toReversed().map((number) => plan.steps[number]!)),
+        ),
+    );
     const want = typescriptBackend.compile(plan).run(arrays);
     const got = typescriptBackend.compile({ ...plan, steps, buffers, arenaBytes }).run(arrays);
     return want.flatMap((w, i) =>

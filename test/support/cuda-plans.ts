@@ -3,11 +3,10 @@ import { lowerCumsum } from "#lib/backend/cuda/cumsum.js";
 import { lowerGather, lowerScatter } from "#lib/backend/cuda/indexing.js";
 import { openCuda } from "#lib/backend/cuda/load.js";
 import { Lowering, SharedSource, type Target } from "#lib/backend/cuda/lowering.js";
-import { lowerMaps } from "#lib/backend/cuda/map.js";
-import { lowerReduce } from "#lib/backend/cuda/reduce.js";
-import { schedule } from "#lib/backend/cuda/schedule.js";
+import { isShareable, schedule } from "#lib/backend/cuda/schedule.js";
 import { lowerSort } from "#lib/backend/cuda/sort.js";
-import type { MapStep, Plan, Step } from "#lib/compile/plan.js";
+import { lowerStrands } from "#lib/backend/cuda/strands.js";
+import type { Plan } from "#lib/compile/plan.js";
 import { allocate, type TypedArray } from "#lib/tensor/dtype.js";
 
 const target: Target = {
@@ -27,12 +26,10 @@ export const isPlain = ({ steps }: Plan): boolean => steps.every(({ kind }) => k
 export function lowerPlain(plan: Plan, source = new SharedSource()): Lowering {
   const { groups, buffers, arenaBytes } = schedule(plan);
   const lowering = new Lowering(target, buffers, arenaBytes, source);
-  for (const numbers of groups) {
-    lowering.beginStep(numbers[0]!);
-    const steps = numbers.map((number) => plan.steps[number]!);
-    const [step] = steps as [Step];
-    if (step.kind === "map") lowerMaps(lowering, steps as MapStep[]);
-    else if (step.kind === "reduce") lowerReduce(lowering, step);
+  for (const group of groups) {
+    lowering.beginStep(group[0]![0]![0]!);
+    const step = plan.steps[group[0]![0]![0]!]!;
+    if (isShareable(step)) lowerStrands(lowering, plan.steps, group);
     else if (step.kind === "gather") lowerGather(lowering, step);
     else if (step.kind === "scatter") lowerScatter(lowering, step);
     else if (step.kind === "sort") lowerSort(lowering, step);

@@ -34,7 +34,7 @@ export function lowerCumsum(lowering: Lowering, step: CumsumStep): void {
       ];
       if (!byThread) return [`const ${unsigned} line = blockIdx.x;`, ...run];
       return [
-        `const ${unsigned} line = ${unsigned}(blockIdx.x) * ${threads}${u} + threadIdx.x;`,
+        `const ${unsigned} line = blockIdx.x * ${threads}${u} + threadIdx.x;`,
         `if (line < ${lines}${u}) {`,
         ...run.map((text) => `  ${text}`),
         "}",

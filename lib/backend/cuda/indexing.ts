@@ -2,7 +2,8 @@ import type { GatherStep, MapStep, ScatterStep } from "../../compile/plan.js";
 import { sum } from "./expression.js";
 import { indexType } from "./indices.js";
 import { cTypes, type KernelCall, type Lowering } from "./lowering.js";
-import { lowerMaps } from "./map.js";
+import { mapPart } from "./map.js";
+import { launchParts } from "./part.js";
 import { lowerSort } from "./sort.js";
 
 const threads = 256;
@@ -27,7 +28,7 @@ export function lowerGather(lowering: Lowering, step: GatherStep): void {
     includes: ["indexing.cuh", "vectors.cuh"],
     writes: [output],
     body: (pointer) => [
-      `const ${unsigned} t = ${unsigned}(blockIdx.x) * ${threads}${u} + threadIdx.x;`,
+      `const ${unsigned} t = blockIdx.x * ${threads}${u} + threadIdx.x;`,
       `if (t < ${total}${u}) {`,
       `  const ${unsigned} i = t % ${width}${u}, j = t / ${width}${u} % ${count}${u}, o = t / ${count * width}${u};`,
       `  const int row = fluxion::rowOf(${pointer(indices)}[j], ${size});`,
@@ -71,7 +72,7 @@ export function lowerScatter(lowering: Lowering, step: ScatterStep): void {
       name: "scatter",
       grid: [Math.ceil(warps / (threads / 32)), 1, 1],
       body: (pointer) => [
-        `const ${unsigned} warp = ${unsigned}(blockIdx.x) * ${threads / 32}${u} + threadIdx.x / 32;`,
+        `const ${unsigned} warp = blockIdx.x * ${threads / 32}${u} + threadIdx.x / 32;`,
         `const ${unsigned} row = warp / ${stretches}${u}, column = warp % ${stretches}${u} * 32 + threadIdx.x % 32;`,
         `const bool active = row < ${size}${u} && column < ${columns}${u};`,
         ...column,
@@ -84,14 +85,14 @@ export function lowerScatter(lowering: Lowering, step: ScatterStep): void {
 
   const rows = lowering.scratch("uint32", count);
   const order = lowering.scratch("int32", count);
-  lowerMaps(lowering, [rowsStep(step, rows)]);
+  launchParts(lowering, mapPart(lowering, rowsStep(step, rows)));
   lowerSort(lowering, { kind: "sort", rows: 1, size: count, input: rows, output: order });
   lowering.launch({
     ...common,
     name: "scatter_sorted",
     grid: [Math.ceil((size * columns) / threads), 1, 1],
     body: (pointer) => [
-      `const ${unsigned} t = ${unsigned}(blockIdx.x) * ${threads}${u} + threadIdx.x;`,
+      `const ${unsigned} t = blockIdx.x * ${threads}${u} + threadIdx.x;`,
       `const ${unsigned} row = t / ${columns}${u}, column = t % ${columns}${u};`,
       `if (row < ${size}${u}) {`,
       ...column.map((line) => `  ${line}`),

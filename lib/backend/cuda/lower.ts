@@ -1,19 +1,18 @@
-import type { MapStep, Plan, Step, StrippedPlan, StripStep } from "../../compile/plan.js";
+import type { MapStep, Plan, ReduceStep, Step, StrippedPlan, StripStep } from "../../compile/plan.js";
 import { lowerAttention } from "./attention.js";
 import { lowerCumsum } from "./cumsum.js";
 import { lowerGather, lowerScatter } from "./indexing.js";
 import { Lowering, SharedSource, type Target } from "./lowering.js";
-import { lowerMaps } from "./map.js";
 import { lowerMatMul } from "./matmul.js";
 import type { CudaBody, CudaProgram } from "./program.js";
-import { lowerReduce } from "./reduce.js";
-import { schedule } from "./schedule.js";
+import { isShareable, schedule } from "./schedule.js";
 import { lowerSort } from "./sort.js";
+import { lowerStrands } from "./strands.js";
 import { lowerStrip } from "./strip.js";
 
 /**
- * What a device runs for a plan: kernels made for its shapes and for this device. Maps that are independent of each
- * other start together (schedule.ts), so that steps may run in another order than the plan's.
+ * What a device runs for a plan: kernels made for its shapes and for this device. Maps and reductions
+ * share launches (schedule.ts), so that steps may run in another order than the plan's.
  */
 export function lowerPlan(plan: Plan | StrippedPlan, target: Target): CudaProgram {
   const source = new SharedSource();
@@ -28,10 +27,11 @@ function lowerBody(
   const { groups, buffers, arenaBytes } = schedule(plan);
   const lowering = begin(buffers, arenaBytes);
   for (const group of groups) {
-    lowering.beginStep(group[0]!);
-    const steps = group.map((number) => plan.steps[number]!);
-    if (steps[0]!.kind === "map") lowerMaps(lowering, steps as MapStep[]);
-    else lowerStep(lowering, steps[0]!);
+    const first = group[0]![0]![0]!;
+    lowering.beginStep(first);
+    const step = plan.steps[first]!;
+    if (isShareable(step)) lowerStrands(lowering, plan.steps, group);
+    else lowerStep(lowering, step);
   }
   const { inputs, outputs } = plan;
   return {
@@ -47,8 +47,9 @@ type Kind = (Step | StripStep)["kind"];
 type OfKind<K extends Kind> = Extract<Step | StripStep, { readonly kind: K }>;
 
 /** What each kind of step becomes. */
-const kinds: { readonly [K in Exclude<Kind, "map">]: (lowering: Lowering, step: OfKind<K>) => void } = {
-  reduce: lowerReduce,
+const kinds: {
+  readonly [K in Exclude<Kind, "map" | "reduce">]: (lowering: Lowering, step: OfKind<K>) => void;
+} = {
   matmul: lowerMatMul,
   gather: lowerGather,
   scatter: lowerScatter,
@@ -62,6 +63,6 @@ const kinds: { readonly [K in Exclude<Kind, "map">]: (lowering: Lowering, step: 
   },
 };
 
-function lowerStep(lowering: Lowering, step: Exclude<Step | StripStep, MapStep>): void {
+function lowerStep(lowering: Lowering, step: Exclude<Step | StripStep, MapStep | ReduceStep>): void {
   (kinds[step.kind] as (lowering: Lowering, step: unknown) => void)(lowering, step);
 }

@@ -31,6 +31,11 @@ export interface KernelCall {
   /** Buffers that are written; all others are read only. */
   readonly writes: readonly number[];
   /**
+   * Written buffers through which the threads of a block pass values on, between barriers: the compiler must not take for
+   * granted that a thread reads what it wrote itself.
+   */
+  readonly exchanged?: readonly number[];
+  /**
    * The statements of the kernel. `pointer(buffer)` names a parameter that holds the buffer's address, of the C++ type of
    * its dtype (`cType`), const unless it is written. `status` is in scope. A stopped run does not get here.
    */
@@ -113,7 +118,8 @@ export class Lowering {
     const body = call.body(pointer);
     const parameters = buffers.map((buffer, i) => {
       const written = call.writes.includes(buffer);
-      return `${written ? "" : "const "}${cTypes[this.dtypeOf(buffer)]}* __restrict__ b${i}`;
+      const alone = call.exchanged?.includes(buffer) ? "" : "__restrict__ ";
+      return `${written ? "" : "const "}${cTypes[this.dtypeOf(buffer)]}* ${alone}b${i}`;
     });
     const kernel = this.#source.kernel(call, ["fluxion::Status* status", ...parameters], body);
     this.add({

@@ -6,9 +6,8 @@ import { elementAt } from "./expression.js";
 import { coordinateLines, type IndexType, indexType, reaches } from "./indices.js";
 import { laneLines, lanesOf } from "./lanes.js";
 import { cTypes, type Lowering } from "./lowering.js";
-import { lowerMaps } from "./map.js";
-
-const threads = 256;
+import { mapPart } from "./map.js";
+import { inside, type Part, type Pointer, threads } from "./part.js";
 
 /** Blocks that fill a large device. Not those of the device at hand: the order of the additions depends on shapes alone. */
 const enoughBlocks = 132;
@@ -22,21 +21,20 @@ const states: Readonly<Record<Reducer, string>> = {
 };
 
 /**
- * Folds the values of an expression over the last axes. A thread takes every so many-th of them in order, then the states of the
- * threads merge as a tree. Where that would leave the device idle, blocks fold chunks, and a second kernel their
+ * Parts of launches, one after another, that fold the values of an expression over the last axes. A thread takes every so many-th of them in order, then the states of the
+ * threads merge as a tree. Where that would leave the device idle, blocks fold chunks, and a second part their
  * results.
  */
-export function lowerReduce(lowering: Lowering, step: ReduceStep): void {
+export function reduceParts(lowering: Lowering, step: ReduceStep): Part[] {
   const firstReduced = step.shape.length - step.reducedRank;
   const keptShape = step.shape.slice(0, firstReduced);
   const output = step.expression.outputs[0]!;
   const dtype = step.expression.instructions[output.value]!.dtype;
-  if (sizeOf(keptShape) === 0) return;
+  if (sizeOf(keptShape) === 0) return [];
   if (sizeOf(step.shape) === 0) {
     const instructions = [{ op: "constant", dtype, value: 0 }] as const;
     const expression = { instructions, outputs: [{ value: 0, view: output.view }] };
-    lowerMaps(lowering, [{ kind: "map", shape: keptShape, expression }]);
-    return;
+    return mapPart(lowering, { kind: "map", shape: keptShape, expression });
   }
 
   const position = step.reducer.startsWith("arg");
@@ -57,8 +55,8 @@ export function lowerReduce(lowering: Lowering, step: ReduceStep): void {
   const reducedNames = sizes.reduced.map((_, axis) => `r${axis}`);
   const store = (pointer: Pointer, code: string) =>
     `${elementAt(pointer(view.buffer), { ...view, strides: view.strides.slice(0, rank) }, keptNames)} = ${code};`;
-  const parts = way.chunks > 1 ? partials(lowering, step.reducer, dtype, way.chunks * kept) : undefined;
-  launchFold(lowering, {
+  const chunked = way.chunks > 1 ? partials(lowering, step.reducer, dtype, way.chunks * kept) : undefined;
+  const whole = foldPart({
     name: step.reducer,
     kept,
     reduced: reduced / lanes,
@@ -79,14 +77,14 @@ export function lowerReduce(lowering: Lowering, step: ReduceStep): void {
         `state.take(${emitted.value(value)}, ${position ? `int(r) * ${lanes} + ${lane}` : "0"});`,
       ]),
     ],
-    writes: parts ? parts : [view.buffer],
+    writes: chunked ?? [view.buffer],
     finish: (pointer) =>
-      parts
-        ? parts.map((part, i) => `${pointer(part)}[blockIdx.y * ${kept} + t] = state.${i === 0 ? "a" : "b"};`)
+      chunked
+        ? chunked.map((part, i) => `${pointer(part)}[chunk * ${kept} + t] = state.${i === 0 ? "a" : "b"};`)
         : [store(pointer, "state.result()")],
   });
-  if (!parts) return;
-  launchFold(lowering, {
+  if (!chunked) return [whole];
+  const rest = foldPart({
     name: `${step.reducer}_parts`,
     kept,
     reduced: way.chunks,
@@ -96,15 +94,14 @@ export function lowerReduce(lowering: Lowering, step: ReduceStep): void {
     unroll: 4,
     begin: () => coordinateLines("t", sizes.kept, keptNames, type),
     take: (pointer) => {
-      const members = parts.map((part) => `${pointer(part)}[r * ${kept} + t]`);
+      const members = chunked.map((part) => `${pointer(part)}[r * ${kept} + t]`);
       return [`state.merge(State::of(${members[0]}, ${members[1] ?? "0"}));`];
     },
     writes: [view.buffer],
     finish: (pointer) => [store(pointer, "state.result()")],
   });
+  return [whole, rest];
 }
-
-type Pointer = (buffer: number) => string;
 
 /** The members of the states of the chunks, a row of `kept` ones for each chunk. */
 function partials(lowering: Lowering, reducer: Reducer, dtype: DType, size: number): number[] {
@@ -219,17 +216,13 @@ interface Fold {
   readonly writes: readonly number[];
 }
 
-function launchFold(lowering: Lowering, fold: Fold): void {
+/** Chunk after chunk, blocks that fold each the chunk's part of some outputs. */
+function foldPart(fold: Fold): Part {
   const { kept, reduced, way, type } = fold;
   const { layout, lanes, chunks, chunk } = way;
   const outputs = threads / lanes;
+  const blocks = Math.ceil(kept / outputs);
   const { unsigned, suffix } = type;
-  const [output, lane] =
-    layout === "rows"
-      ? [`threadIdx.x / ${lanes}`, `threadIdx.x % ${lanes}`]
-      : [`threadIdx.x % ${outputs}`, `threadIdx.x / ${outputs}`];
-  const first = chunks > 1 ? `${unsigned}(blockIdx.y) * ${chunk}${suffix}` : "0";
-  const end = chunks > 1 ? `min(first + ${chunk}${suffix}, ${unsigned}(${reduced}))` : `${reduced}`;
   const merge =
     lanes === 1
       ? []
@@ -238,28 +231,35 @@ function launchFold(lowering: Lowering, fold: Fold): void {
         : lanes > 32
           ? [`fluxion::foldBlock<${threads}>(state);`]
           : [`fluxion::foldNeighbours<${lanes}>(state);`];
-  lowering.launch({
+  return {
     name: fold.name,
-    threads,
-    grid: [Math.ceil(kept / outputs), chunks, 1],
+    blocks: blocks * chunks,
+    busy: blocks > 1 ? threads : kept * lanes,
+    barriers: lanes > 1 && (layout === "columns" || lanes > 32),
     includes: ["reduce.cuh", "scalars.cuh", "vectors.cuh"],
     writes: fold.writes,
-    body: (pointer) => [
-      `using State = ${fold.state};`,
-      `const ${unsigned} t = ${unsigned}(blockIdx.x) * ${outputs}${suffix} + ${output}, member = ${lane};`,
-      `const ${unsigned} first = ${first}, end = ${end};`,
-      "State state = State::initial();",
-      ...inside(`if (t < ${kept}${suffix})`, [
-        ...fold.begin(),
-        `#pragma unroll ${fold.unroll}`,
-        ...inside(`for (${unsigned} r = first + member; r < end; r += ${lanes})`, fold.take(pointer)),
-      ]),
-      ...merge,
-      ...inside(`if (t < ${kept}${suffix} && member == 0)`, [...fold.begin(), ...fold.finish(pointer)]),
-    ],
-  });
-}
-
-function inside(head: string, lines: readonly string[]): string[] {
-  return [`${head} {`, ...lines.map((line) => `  ${line}`), "}"];
+    lines: (block, thread, pointer) => {
+      const [output, lane] =
+        layout === "rows"
+          ? [`${thread} / ${lanes}`, `${thread} % ${lanes}`]
+          : [`${thread} % ${outputs}`, `${thread} / ${outputs}`];
+      const place = chunks > 1 ? `(${block} % ${blocks}u)` : block;
+      const first = chunks > 1 ? `chunk * ${chunk}${suffix}` : "0";
+      const end = chunks > 1 ? `min(first + ${chunk}${suffix}, ${reduced}${suffix})` : `${reduced}`;
+      return [
+        `using State = ${fold.state};`,
+        `const ${unsigned} t = ${place} * ${outputs}${suffix} + ${output}, member = ${lane};`,
+        ...(chunks > 1 ? [`const ${unsigned} chunk = ${block} / ${blocks}u;`] : []),
+        `const ${unsigned} first = ${first}, end = ${end};`,
+        "State state = State::initial();",
+        ...inside(`if (t < ${kept}${suffix})`, [
+          ...fold.begin(),
+          `#pragma unroll ${fold.unroll}`,
+          ...inside(`for (${unsigned} r = first + member; r < end; r += ${lanes})`, fold.take(pointer)),
+        ]),
+        ...merge,
+        ...inside(`if (t < ${kept}${suffix} && member == 0)`, [...fold.begin(), ...fold.finish(pointer)]),
+      ];
+    },
+  };
 }

@@ -122,10 +122,24 @@ __device__ __forceinline__ void foldNeighbours(State& state) {
   for (int distance = Lanes / 2; distance > 0; distance /= 2) state.merge(state.down(distance));
 }
 
+__device__ __forceinline__ void* foldBytes() {
+  __shared__ double bytes[512];
+  return bytes;
+}
+
+// Memory through which the threads of a block hand their states on: the same for all folds of a kernel, so that a fold waits
+// for the one before to have read it.
+template <int Threads, class State>
+__device__ __forceinline__ State* foldMemory() {
+  static_assert(Threads * sizeof(State) <= 4096, "the states fit");
+  __syncthreads();
+  return static_cast<State*>(foldBytes());
+}
+
 // Folds the states of a block; the first thread has the result. All threads of the block come here.
 template <int Threads, class State>
 __device__ __forceinline__ void foldBlock(State& state) {
-  __shared__ State parts[Threads / 32];
+  State* const parts = foldMemory<Threads, State>();
   foldNeighbours<32>(state);
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = state;
   __syncthreads();
@@ -138,7 +152,7 @@ __device__ __forceinline__ void foldBlock(State& state) {
 // the block come here.
 template <int Threads, int Columns, class State>
 __device__ __forceinline__ void foldColumns(State& state) {
-  __shared__ State parts[Threads];
+  State* const parts = foldMemory<Threads, State>();
   parts[threadIdx.x] = state;
 #pragma unroll
   for (int distance = Threads / 2; distance >= Columns; distance /= 2) {
