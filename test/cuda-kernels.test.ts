@@ -410,3 +410,26 @@ t.test("random programs give what the TypeScript backend gives", skip, async (t)
   const large = randomCases(80_000, 15, [1, 16, 33, 64, 130], 8);
   t.same(differences(large, { float32: 1e-5, float64: 1e-12 }), []);
 });
+
+t.test(
+  "small steps one after another in a block wait for each other, in whatever order its threads run",
+  skip,
+  async (t) => {
+    const draw = (shape: number[]) => fx.random.normal(fx.random.key(4), shape);
+    const turned = (x: T) => fx.flip(fx.concat([x, x]));
+    const cases = [
+      caseOf(
+        "keys",
+        (key) => fx.random.bits(fx.random.split(fx.random.split(key!, 3)[1]!, 2)[0]!, [1000]),
+        fx.random.key(2),
+      ),
+      caseOf("maps of several blocks", (x) => fx.exp(turned(fx.add(turned(x!), 1))), draw([200])),
+      caseOf("folds of a block", (x) => fx.sub(fx.max(x!), fx.sum(fx.flip(turned(x!)))), draw([512])),
+      caseOf("folds of one kind", (x) => [fx.max(fx.sub(x!, fx.max(x!))), fx.max(fx.neg(x!))], draw([2000])),
+      caseOf("columns", (x) => fx.argmax(fx.sub(x!, fx.sum(x!, 0)), 0), draw([30, 40])),
+      caseOf("rows", (x) => fx.softmax(fx.softmax(x!, 1), 0), draw([24, 40])),
+    ];
+    for (let turn = 0; turn < 5; turn++)
+      t.same(differences(cases, { float32: 1e-5, float64: 1e-12 }), [], `turn ${turn}`);
+  },
+);

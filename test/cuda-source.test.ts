@@ -1,11 +1,15 @@
 import { readdirSync } from "node:fs";
 import * as fx from "fluxion";
 import t from "tap";
+import { lowerPlan } from "#lib/backend/cuda/lower.js";
 import { SharedSource } from "#lib/backend/cuda/lowering.js";
 import { schedule } from "#lib/backend/cuda/schedule.js";
+import { cudaStrips } from "#lib/backend/cuda/strip-profile.js";
+import { currentBackend } from "#lib/backend/index.js";
 import { typescriptBackend } from "#lib/backend/typescript/index.js";
 import { lower } from "#lib/compile/lower.js";
 import type { Plan } from "#lib/compile/plan.js";
+import { stripMine } from "#lib/compile/strip.js";
 import { eachSeed } from "./support/compare.js";
 import { isPlain, lowerPlain } from "./support/cuda-plans.js";
 import { compiles, kernelFolder, nvccMissing } from "./support/nvcc.js";
@@ -171,13 +175,54 @@ t.test("maps that are independent of each other are one launch", async (t) => {
   t.equal(launches(planOf((a) => [fx.cumsum(a!, 0), fx.exp(a!), fx.argsort(a!), fx.tanh(a!)], x)), 3);
 });
 
-t.test("what a map reads is launched before it", async (t) => {
-  const plan = planOf((a) => fx.exp(fx.flip(fx.concat([a!, a!]))), fx.zeros([64]));
-  t.ok(launches(plan) > 1);
+t.test("reductions that are independent of each other, and of maps, are one launch", async (t) => {
+  const shapes = [[128], [128, 128], [3, 128], [2], [128, 2]];
+  const leaves = shapes.map((shape) => fx.zeros(shape));
+  t.equal(launches(planOf((...xs) => xs.map((x) => fx.max(fx.abs(x))), ...leaves)), 1);
+  t.equal(launches(planOf((...xs) => [...xs.map((x) => fx.sum(x, 0)), fx.exp(xs[1]!)], ...leaves)), 1);
+  const large = [fx.zeros([300_000]), fx.zeros([512, 512]), fx.zeros([40])];
+  t.equal(
+    launches(planOf((...xs) => [...xs.map((x) => fx.sum(x)), fx.exp(xs[2]!)], ...large)),
+    2,
+    "a launch for chunks, and one for their results",
+  );
+});
+
+t.test("what a map or a reduction reads is launched before it", async (t) => {
+  const turned = (x: T) => fx.flip(fx.concat([x, x]));
+  t.equal(launches(planOf((x) => fx.exp(turned(x!)), fx.zeros([2048]))), 2);
+  t.equal(launches(planOf((x) => fx.sum(turned(x!)), fx.zeros([3000]))), 2);
+  t.equal(launches(planOf((x) => fx.div(x!, fx.sum(x!)), fx.zeros([4096]))), 2);
+});
+
+t.test("one block does small steps that depend on each other, one after another", async (t) => {
+  const keys = (key: T) => fx.random.split(fx.random.split(key, 3)[1]!, 2);
+  const operations = (f: (...inputs: T[]) => T | T[], ...inputs: T[]) =>
+    lowerPlain(planOf(f, ...inputs)).operations;
+  const chain = operations((key) => keys(key!), key);
+  t.equal(chain.length, 1);
+  t.ok(chain[0]!.kind === "launch");
+  t.same(chain[0]!.kind === "launch" && chain[0]!.grid, [1, 1, 1]);
+
+  const beside = operations((key, x) => [...keys(key!), fx.exp(x!)], key, fx.zeros([4096]));
+  t.same(
+    beside.map((operation) => operation.kind === "launch" && operation.grid),
+    [[17, 1, 1]],
+    "beside the blocks of a large one",
+  );
+  t.equal(launches(planOf((x) => fx.softmax(x!, 1), fx.zeros([8, 16]))), 1);
+  t.ok(launches(planOf((x) => fx.softmax(x!, 1), fx.zeros([800, 16]))) > 1, "but for large ones");
+
+  const halving = (x: T) => {
+    for (let i = 0; i < 40; i++) x = fx.div(x, fx.sum(x));
+    return x;
+  };
+  const long = launches(planOf((x) => halving(x!), fx.zeros([32])));
+  t.ok(long > 2 && long < 20, `a long chain is several: ${long}`);
 });
 
 t.test("kernels that are equal are one kernel", async (t) => {
-  const plan = planOf((a, b) => [fx.sum(a!, 1), fx.sum(b!, 1)], fx.zeros([30, 40]), fx.zeros([30, 40]));
+  const plan = planOf((x) => fx.cumsum(fx.cumsum(x!, 1), 1), fx.zeros([30, 40]));
   const lowering = lowerPlain(plan);
   t.equal(lowering.operations.length, 2);
   t.equal(lowering.source.split("__global__").length - 1, 1);
@@ -224,4 +269,37 @@ t.test("random programs lower to few launches", async (t) => {
     operations += launches(plan);
   }
   t.ok(operations < steps, `${operations} launches for ${steps} steps`);
+});
+
+t.test("a training step is few launches", async (t) => {
+  const device = { multiprocessors: 132, sharedBytes: 227 * 1024, architecture: 90, cublas: true } as const;
+  const target = { ...device, precision: "tf32" } as const;
+  const backend = currentBackend();
+  const { compile } = backend;
+  let last: Plan | undefined;
+  t.teardown(() => Object.assign(backend, { compile }));
+  backend.compile = (plan) => {
+    last = plan as Plan;
+    return compile.call(backend, plan);
+  };
+  const sizes = { dim: 2, hidden: 128, layers: 4 };
+  const rest = () => ({
+    data: fx.data.checkerboard(),
+    optimizer: fx.optim.adam({ learningRate: 1e-3 }),
+    batchSize: 4096,
+    seed: 1,
+  });
+  const average = (objective: ReturnType<typeof fx.flow.meanFlow>) =>
+    new fx.Trainer({ model: fx.models.averageVelocityMlp(sizes), objective, ...rest() });
+  const flow = { model: fx.models.velocityMlp(sizes), objective: fx.flow.flowMatching() };
+  for (const [name, trainer, most] of [
+    ["flow matching", new fx.Trainer({ ...flow, ...rest() }), 5],
+    ["MeanFlow", average(fx.flow.meanFlow()), 5],
+    ["improved MeanFlow", average(fx.flow.improvedMeanFlow()), 5],
+    ["MeanFlow with r = t", average(fx.flow.meanFlow({ equalTimeFraction: 0.75 })), 10],
+  ] as const) {
+    await trainer.fit({ steps: 1, progress: false });
+    const { operations } = lowerPlan(stripMine(last!, cudaStrips(target)), target);
+    t.equal(operations.length, most, name);
+  }
 });

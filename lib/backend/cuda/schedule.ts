@@ -1,7 +1,7 @@
 import { buffersOf, planMemory } from "../../compile/memory.js";
 import type { MapStep, Plan, ReduceStep, Step, StrippedPlan, StripStep } from "../../compile/plan.js";
 import { sizeOf } from "../../tensor/shape.js";
-import { type Access, accessesOf, conflict } from "./access.js";
+import { type Access, accessesOf, conflict } from "./conflict.js";
 
 /** Steps of one launch: their code stands in one kernel, whose registers are those of the hungriest. */
 const mostSteps = 32;
