@@ -1,10 +1,10 @@
 import { compiled } from "#lib/backend/cuda/cache.js";
 import { openCuda } from "#lib/backend/cuda/load.js";
 import { Lowering, type Target } from "#lib/backend/cuda/lowering.js";
-import { lowerMaps } from "#lib/backend/cuda/map.js";
 import { lowerMatMul } from "#lib/backend/cuda/matmul.js";
 import type { CudaProgram } from "#lib/backend/cuda/program.js";
-import { lowerReduce } from "#lib/backend/cuda/reduce.js";
+import { isShareable } from "#lib/backend/cuda/schedule.js";
+import { lowerStrands } from "#lib/backend/cuda/strands.js";
 import { lowerStrip } from "#lib/backend/cuda/strip.js";
 import { cudaStrips } from "#lib/backend/cuda/strip-profile.js";
 import type { Plan, StrippedPlan } from "#lib/compile/plan.js";
@@ -30,8 +30,7 @@ export function lowerStripped(plan: StrippedPlan, device: Target = target, only 
     lowering.beginStep(number);
     if (step.kind === "strip") lowerStrip(lowering, step);
     else if (only) return;
-    else if (step.kind === "map") lowerMaps(lowering, [step]);
-    else if (step.kind === "reduce") lowerReduce(lowering, step);
+    else if (isShareable(step)) lowerStrands(lowering, plan.steps, [[[number]]]);
     else if (step.kind === "matmul") lowerMatMul(lowering, step);
     else throw new Error(`no kernels for a ${step.kind} step here`);
   });
