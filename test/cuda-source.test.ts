@@ -2,7 +2,7 @@ import { readdirSync } from "node:fs";
 import * as fx from "fluxion";
 import t from "tap";
 import { lowerPlan } from "#lib/backend/cuda/lower.js";
-import { SharedSource } from "#lib/backend/cuda/lowering.js";
+import { SharedSource, type Target } from "#lib/backend/cuda/lowering.js";
 import { schedule } from "#lib/backend/cuda/schedule.js";
 import { cudaStrips } from "#lib/backend/cuda/strip-profile.js";
 import { currentBackend } from "#lib/backend/index.js";
@@ -301,5 +301,34 @@ t.test("a training step is few launches", async (t) => {
     await trainer.fit({ steps: 1, progress: false });
     const { operations } = lowerPlan(stripMine(last!, cudaStrips(target)), target);
     t.equal(operations.length, most, name);
+  }
+});
+
+t.test("indices beyond 2^31 are counted in 64 bits", nvccMissing ? { skip: nvccMissing } : {}, async (t) => {
+  const rows = 2 ** 24 + 2 ** 23;
+  const target: Target = {
+    multiprocessors: 132,
+    sharedBytes: 227 * 1024,
+    architecture: 90,
+    precision: "float32",
+    cublas: false,
+  };
+  const loss = (w: T) => {
+    const x = fx.random.normal(key, [rows, 128]);
+    return fx.mean(fx.square(fx.matmul(fx.gelu(fx.matmul(x, w)), w)));
+  };
+  const gather = (i: T) => fx.sum(fx.take(fx.random.normal(key, [rows, 128]), i, 0));
+  const plans = [
+    planOf(fx.grad(loss), draw([128, 128])),
+    planOf(
+      (i) => fx.grad((x: T) => fx.mul(gather(i!), x))(fx.tensor(1)),
+      fx.arange(0, 300, 1, { dtype: "int32" }),
+    ),
+    planOf((x) => fx.cumsum(fx.broadcastTo(x!, [rows, 128]), 0), draw([128])),
+  ];
+  for (const plan of plans) {
+    const { source } = lowerPlan(stripMine(plan, cudaStrips(target)), target);
+    t.match(source, /long long/);
+    t.equal(compiles(source, "sm_90"), undefined);
   }
 });

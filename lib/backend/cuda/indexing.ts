@@ -100,7 +100,7 @@ export function lowerScatter(lowering: Lowering, step: ScatterStep): void {
       `  const int first = fluxion::firstNotBelow(${pointer(rows)}, ${pointer(order)}, ${count}, unsigned(row));`,
       `  const int end = fluxion::firstNotBelow(${pointer(rows)}, ${pointer(order)}, ${count}, unsigned(row) + 1u);`,
       "  #pragma unroll 4",
-      `  for (int k = first; k < end; k++) total = fluxion::add(total, ${pointer(input)}[from + ${unsigned}(${pointer(order)}[k]) * ${inner}${u}]);`,
+      `  for (int k = first; k < end; k++) total = fluxion::add(total, ${pointer(input)}[from + (${unsigned})(${pointer(order)}[k]) * ${inner}${u}]);`,
       `  ${pointer(output)}[${target}] = total;`,
       "}",
     ],

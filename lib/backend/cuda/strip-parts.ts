@@ -124,7 +124,7 @@ function mapCode(
   const { emitted, element } = rowExpression(scope, expression, ["row", ...names], 0);
   const from = thread === 0 ? "thread" : `(thread + ${threads - thread}) % ${threads}`;
   return [
-    `for (${type.unsigned} e = ${from}; e < ${type.unsigned}(count) * ${inner}u; e += ${threads}) {`,
+    `for (${type.unsigned} e = ${from}; e < (${type.unsigned})(count) * ${inner}u; e += ${threads}) {`,
     `const int r = int(e / ${inner}u);`,
     rowLine(scope),
     `[[maybe_unused]] const ${type.unsigned} rest = e % ${inner}u;`,
@@ -172,7 +172,7 @@ function foldCode(scope: StripScope, step: ReduceStep): string[] {
 }
 
 export const unsignedLines = (name: string, target: string, type: IndexType) => [
-  `[[maybe_unused]] const ${type.unsigned} ${target} = ${type.unsigned}(${name});`,
+  `[[maybe_unused]] const ${type.unsigned} ${target} = (${type.unsigned})(${name});`,
 ];
 
 /** A reduction over the rows. */
@@ -211,7 +211,7 @@ function rowsOperand(scope: StripScope, view: View, rowAxis: number): { rows: st
     : `${scope.pointer(view.buffer)} + (${view.offset} + first * ${pitch})`;
   const whole = local !== undefined || scope.lowering.sizeOf(view.buffer) % 4 === 0;
   const vector = step === 1 && pitch % 4 === 0 && view.offset % 4 === 0 && whole;
-  const at = `(${base})[${scope.type.signed}(r) * ${pitch} + ${scope.type.signed}(i) * ${step}]`;
+  const at = `(${base})[(${scope.type.signed})(r) * ${pitch} + (${scope.type.signed})(i) * ${step}]`;
   return { rows: `fluxion::StripRows<${vector}>{${base}, ${pitch}, ${step}}`, element: at };
 }
 
@@ -241,7 +241,7 @@ function productCode(scope: StripScope, step: MatMulStep, barrier: readonly stri
   const [strideK, strideN] = b.strides as [number, number];
   const kind = productKind(scope, step);
   if (kind === undefined) {
-    const right = `${pointer(b.buffer)}[${sum(b.offset, b.strides, [`${type.signed}(i)`, `${type.signed}(column)`])}]`;
+    const right = `${pointer(b.buffer)}[${sum(b.offset, b.strides, [`(${type.signed})(i)`, `(${type.signed})(column)`])}]`;
     return [
       ...barrier,
       ...resultCode(scope, step),

@@ -45,15 +45,15 @@ export function lowerStrip(lowering: Lowering, step: StripStep): void {
     body(pointer) {
       const scope: StripScope = { step, lowering, pointer, locals, type, partials };
       const code = partsCode(scope);
-      const turn = [`const int count = int(min(${type.signed}(${block}), last - first));`, ...code];
+      const turn = [`const int count = int(min((${type.signed})(${block}), last - first));`, ...code];
       return [
         "char* const memory = fluxion::dynamicShared();",
         `float* const slabs = reinterpret_cast<float*>(memory + ${step.localBytes});`,
         ...[...locals.values()].map(({ name, cType, offset }) => {
           return `${cType}* const ${name} = reinterpret_cast<${cType}*>(memory + ${offset});`;
         }),
-        `const ${type.signed} start = ${type.signed}(blockIdx.x) * ${chunk};`,
-        `const ${type.signed} last = min(start + ${chunk}, ${type.signed}(${rows}));`,
+        `const ${type.signed} start = (${type.signed})(blockIdx.x) * ${chunk};`,
+        `const ${type.signed} last = min(start + ${chunk}, (${type.signed})(${rows}));`,
         ...(chunk > block
           ? [
               "#pragma unroll 1",
