@@ -1,5 +1,6 @@
 // What the attention step becomes for a CUDA device: kernels that compile, keep their numbers in registers, and stay
 // within the device's shared memory.
+import * as fx from "fluxion";
 import t from "tap";
 import { lowerAttention } from "#lib/backend/cuda/attention.js";
 import { Lowering, type Target } from "#lib/backend/cuda/lowering.js";
@@ -7,6 +8,7 @@ import type { AttentionPart, AttentionStep, BufferSpec, View } from "#lib/compil
 import { BackendError } from "#lib/errors.js";
 import type { DType } from "#lib/tensor/dtype.js";
 import { rowMajor, sizeOf } from "#lib/tensor/shape.js";
+import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
 import { compiles, nvccMissing, resources } from "./support/nvcc.js";
 
 type Float = "float32" | "float64";
@@ -224,3 +226,58 @@ for (const part of parts) {
     t.equal(compiles(lowered(cases).source, "sm_90"), undefined, `${cases.length} choices`);
   });
 }
+
+// ---- What it computes, on the emulated device.
+
+const missing = cudaEmulatorMissing();
+if (!missing) process.env.FLUXION_CUDA_LIBRARIES = cudaEmulator();
+
+/** Value, jvp, gradient and jvp of the gradient, as numbers. */
+function derivatives(backend: fx.BackendName, inputs: fx.Tensor[], options: fx.AttentionOptions): number[][] {
+  fx.setBackend(backend);
+  const [q, k, v] = inputs as [fx.Tensor, fx.Tensor, fx.Tensor];
+  const tangents = [fx.sin(q), fx.cos(k), fx.sin(v)];
+  const loss = (...x: fx.Tensor[]) => fx.sum(fx.square(fx.attention(x[0]!, x[1]!, x[2]!, options)));
+  const gradient = fx.grad(loss, { argnums: [0, 1, 2] }) as (...x: fx.Tensor[]) => fx.Tensor[];
+  const all = fx.jit((...x: fx.Tensor[]) => [
+    ...fx.jvp((...y: fx.Tensor[]) => fx.attention(y[0]!, y[1]!, y[2]!, options), x, tangents),
+    ...gradient(...x),
+  ]);
+  return all(q, k, v).map((x) => Array.from(x.toTypedArray()));
+}
+
+t.test(
+  "attention and its derivatives are those of the TypeScript backend",
+  missing ? { skip: missing } : {},
+  async (t) => {
+    const mask = fx.greater(fx.random.uniform(fx.random.key(9), [2, 1, 37, 41]), 0.3);
+    const cases: [number[], number[], number, fx.AttentionOptions, fx.DType][] = [
+      [[2, 3, 37, 16], [2, 3, 41, 16], 24, {}, "float32"],
+      [[2, 3, 37, 64], [2, 3, 41, 64], 64, { mask }, "float32"],
+      [[3, 70, 128], [3, 70, 128], 128, { causal: true }, "float32"],
+      [[2, 20, 150], [2, 33, 150], 140, {}, "float32"],
+      [[2, 37, 9], [2, 41, 9], 5, { causal: true }, "float64"],
+    ];
+    for (const precision of ["float32", "tf32"] as const) {
+      fx.setMatmulPrecision(precision);
+      for (const [query, key, features, options, dtype] of cases) {
+        fx.setBackend("typescript");
+        const draw = (seed: number, shape: number[]) =>
+          fx.random.normal(fx.random.key(seed), shape, { dtype });
+        const inputs = [draw(1, query), draw(2, key), draw(3, [...key.slice(0, -1), features])];
+        const want = derivatives("typescript", inputs, options);
+        const got = derivatives("cuda", inputs, options);
+        const tolerance = dtype === "float64" ? 1e-12 : precision === "tf32" ? 2e-2 : 2e-5;
+        want.forEach((values, i) => {
+          const largest = Math.max(...values.map(Math.abs));
+          const worst = Math.max(...values.map((x, j) => Math.abs(x - got[i]![j]!)));
+          t.ok(
+            worst <= tolerance * largest,
+            `${precision}, [${query}] ${dtype}, result ${i}: off by ${worst} of ${largest}`,
+          );
+        });
+      }
+    }
+    fx.setMatmulPrecision("float32");
+  },
+);

@@ -18,9 +18,9 @@ export function checkMatmulPrecision(where: string, name: unknown): MatmulPrecis
 }
 
 /**
- * Allows less exact float32 matrix products in what is compiled from now on (attention excepted), in exchange for speed: the cuda
- * backend then uses the tensor cores. The other backends are always exact. Default: FLUXION_MATMUL_PRECISION, else
- * "float32".
+ * Allows less exact float32 matrix products, those of attention too, in what is compiled from now on: the cuda backend
+ * then uses the tensor cores. Where it has no faster way for "bfloat16" it takes "tf32", which is more exact. The other
+ * backends are always exact. Default: FLUXION_MATMUL_PRECISION, else "float32".
  *
  * @throws ValueError for another name
  */
