@@ -9,14 +9,11 @@ import { BackendError } from "#lib/errors.js";
 import type { DType } from "#lib/tensor/dtype.js";
 import { rowMajor, sizeOf } from "#lib/tensor/shape.js";
 import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
+import { h100 } from "./support/cuda-target.js";
 import { compiles, nvccMissing, resources } from "./support/nvcc.js";
 
 type Float = "float32" | "float64";
 
-const h100: Target = {
-  ...{ multiprocessors: 132, sharedBytes: 232448, architecture: 90 },
-  ...{ precision: "float32", cublas: false },
-};
 const a100: Target = { ...h100, multiprocessors: 108, sharedBytes: 166912, architecture: 80 };
 const ada: Target = { ...h100, multiprocessors: 128, sharedBytes: 101376, architecture: 89 };
 const tf32 = (target: Target): Target => ({ ...target, precision: "tf32" });

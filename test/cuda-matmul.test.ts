@@ -16,6 +16,7 @@ import type { BufferSpec, Expression, MatMulStep, View } from "#lib/compile/plan
 import { allocate, type DType, isFloat, type TypedArray } from "#lib/tensor/dtype.js";
 import { rowMajor, sizeOf } from "#lib/tensor/shape.js";
 import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
+import { h100 } from "./support/cuda-target.js";
 import { nvccMissing, resources } from "./support/nvcc.js";
 
 // Buffers of every step: A, B, a bias along n, a slope, and two results. The views hold [...batch, rows, columns].
@@ -94,7 +95,7 @@ function example(options: Example): { step: MatMulStep; buffers: BufferSpec[] } 
 }
 
 const target = (precision: MatmulPrecision, cublas: boolean): Target => ({
-  multiprocessors: 132,
+  ...h100,
   sharedBytes: 163 << 10,
   architecture: 80,
   precision,

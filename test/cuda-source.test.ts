@@ -2,7 +2,7 @@ import { readdirSync } from "node:fs";
 import * as fx from "fluxion";
 import t from "tap";
 import { lowerPlan } from "#lib/backend/cuda/lower.js";
-import { SharedSource, type Target } from "#lib/backend/cuda/lowering.js";
+import { SharedSource } from "#lib/backend/cuda/lowering.js";
 import { schedule } from "#lib/backend/cuda/schedule.js";
 import { cudaStrips } from "#lib/backend/cuda/strip-profile.js";
 import { currentBackend } from "#lib/backend/index.js";
@@ -12,6 +12,7 @@ import type { Plan } from "#lib/compile/plan.js";
 import { stripMine } from "#lib/compile/strip.js";
 import { eachSeed } from "./support/compare.js";
 import { isPlain, lowerPlain } from "./support/cuda-plans.js";
+import { h100 } from "./support/cuda-target.js";
 import { compiles, kernelFolder, nvccMissing } from "./support/nvcc.js";
 import { randomProgram } from "./support/random-program.js";
 
@@ -272,8 +273,7 @@ t.test("random programs lower to few launches", async (t) => {
 });
 
 t.test("a training step is few launches", async (t) => {
-  const device = { multiprocessors: 132, sharedBytes: 227 * 1024, architecture: 90, cublas: true } as const;
-  const target = { ...device, precision: "tf32" } as const;
+  const target = { ...h100, precision: "tf32", cublas: true } as const;
   const backend = currentBackend();
   const { compile } = backend;
   let last: Plan | undefined;
@@ -306,13 +306,6 @@ t.test("a training step is few launches", async (t) => {
 
 t.test("indices beyond 2^31 are counted in 64 bits", nvccMissing ? { skip: nvccMissing } : {}, async (t) => {
   const rows = 2 ** 24 + 2 ** 23;
-  const target: Target = {
-    multiprocessors: 132,
-    sharedBytes: 227 * 1024,
-    architecture: 90,
-    precision: "float32",
-    cublas: false,
-  };
   const loss = (w: T) => {
     const x = fx.random.normal(key, [rows, 128]);
     return fx.mean(fx.square(fx.matmul(fx.gelu(fx.matmul(x, w)), w)));
@@ -327,7 +320,7 @@ t.test("indices beyond 2^31 are counted in 64 bits", nvccMissing ? { skip: nvccM
     planOf((x) => fx.cumsum(fx.broadcastTo(x!, [rows, 128]), 0), draw([128])),
   ];
   for (const plan of plans) {
-    const { source } = lowerPlan(stripMine(plan, cudaStrips(target)), target);
+    const { source } = lowerPlan(stripMine(plan, cudaStrips(h100)), h100);
     t.match(source, /long long/);
     t.equal(compiles(source, "sm_90"), undefined);
   }

@@ -10,8 +10,10 @@ import { buffersOf } from "#lib/compile/memory.js";
 import type { Plan, StripStep } from "#lib/compile/plan.js";
 import { byteSize, type TypedArray } from "#lib/tensor/dtype.js";
 import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
-import { lowerStripped, runOnDevice, stripped, target } from "./support/cuda-strips.js";
+import { lowerStrips, runOnDevice, stripped } from "./support/cuda-strips.js";
+import { h100 } from "./support/cuda-target.js";
 import { nvccMissing, resources } from "./support/nvcc.js";
+import { hidden, rowPrograms } from "./support/row-programs.js";
 
 type T = fx.Tensor;
 type F = (...inputs: T[]) => T | T[];
@@ -76,7 +78,7 @@ const meanFlow: F = (x, y, ...parameters) => {
 };
 
 const device = (precision: MatmulPrecision, architecture: 80 | 90 = 90): Target => ({
-  ...target,
+  ...h100,
   precision,
   architecture,
   sharedBytes: (architecture === 80 ? 163 : 227) * 1024,
@@ -152,7 +154,7 @@ t.test("the kernels compile without spills", nvccMissing ? { skip: nvccMissing }
       for (const architecture of number === 0 ? ([80, 90] as const) : ([90] as const)) {
         const chosen = device(precision, architecture);
         const { failure, kernels } = resources(
-          lowerStripped(stripped(plan, chosen), chosen, true).source,
+          lowerStrips(stripped(plan, chosen), chosen).source,
           `sm_${architecture}`,
         );
         t.equal(failure, undefined);
@@ -226,34 +228,8 @@ t.test("a block of threads takes one block of rows after another", skip, async (
 
 /** Programs of x [n, 5], w1 [5, 32], b [32], w2 [32, 3] and y [n, 3], with all that may be a part of a strip. */
 const n = 300;
-const hidden = (x: T, w: T, b: T) => fx.gelu(fx.add(fx.matmul(x, w), b));
 const programs: { readonly [name: string]: F } = {
-  "softmax of each row": (x, w1, b, w2) => {
-    const logits = fx.matmul(hidden(x!, w1!, b!), w2!);
-    return [fx.softmax(logits), fx.argmax(logits, 1), fx.max(logits, 1), fx.sum(fx.logSoftmax(logits))];
-  },
-  "largest and smallest over all rows": (x, w1, b, w2) => {
-    const h = hidden(x!, w1!, b!);
-    return [fx.max(h, 0), fx.min(h), fx.sum(h, 0), fx.mean(h), fx.argmin(h, 1), fx.matmul(h, w2!)];
-  },
-  "columns cut, turned and put together": (x, w1, b, w2) => {
-    const h = hidden(x!, w1!, b!);
-    const halves = [fx.slice(h, [0, 16], [n, 16]), fx.slice(h, [0, 0], [n, 16])];
-    return fx.matmul(fx.sin(fx.flip(fx.concat(halves, 1), 1)), w2!);
-  },
-  "rows as the last axis": (x, w1, b, w2) => {
-    const h = hidden(x!, w1!, b!);
-    return [fx.matmul(fx.transpose(h), h), fx.transpose(fx.exp(fx.neg(fx.square(fx.matmul(h, w2!)))))];
-  },
-  "numbers drawn for each row": (x, w1, b, w2) => {
-    const noise = fx.random.normal(fx.random.key(7), [n, 5], { dtype: x!.dtype as "float32" });
-    return fx.matmul(hidden(fx.add(x!, noise), w1!, b!), w2!);
-  },
-  "groups within a row": (x, w1, b, w2) => {
-    const h = fx.reshape(hidden(x!, w1!, b!), [n, 4, 8]);
-    const scaled = fx.mul(h, fx.rsqrt(fx.add(fx.mean(fx.square(h), 2, { keepDims: true }), 1e-3)));
-    return [fx.matmul(fx.reshape(scaled, [n, 32]), w2!), fx.sum(scaled, [0, 2])];
-  },
+  ...rowPrograms(n),
   "whole numbers and truths": (x, w1, b, w2) => {
     const h = fx.cast(fx.mul(hidden(x!, w1!, b!), 100), "int32");
     const products = fx.matmul(h, fx.cast(fx.mul(w2!, 10), "int32"));

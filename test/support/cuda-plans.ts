@@ -2,20 +2,13 @@ import { compiled } from "#lib/backend/cuda/cache.js";
 import { lowerCumsum } from "#lib/backend/cuda/cumsum.js";
 import { lowerGather, lowerScatter } from "#lib/backend/cuda/indexing.js";
 import { openCuda } from "#lib/backend/cuda/load.js";
-import { Lowering, SharedSource, type Target } from "#lib/backend/cuda/lowering.js";
+import { Lowering, SharedSource } from "#lib/backend/cuda/lowering.js";
 import { isShareable, schedule } from "#lib/backend/cuda/schedule.js";
 import { lowerSort } from "#lib/backend/cuda/sort.js";
 import { lowerStrands } from "#lib/backend/cuda/strands.js";
 import type { Plan } from "#lib/compile/plan.js";
 import { allocate, type TypedArray } from "#lib/tensor/dtype.js";
-
-const target: Target = {
-  multiprocessors: 132,
-  sharedBytes: 227 * 1024,
-  architecture: 90,
-  precision: "float32",
-  cublas: false,
-};
+import { h100 } from "./cuda-target.js";
 
 const kinds = ["map", "reduce", "gather", "scatter", "sort", "cumsum"];
 
@@ -25,7 +18,7 @@ export const isPlain = ({ steps }: Plan): boolean => steps.every(({ kind }) => k
 /** The kernels and launches of a plan that is plain; plans with one source share their kernels. */
 export function lowerPlain(plan: Plan, source = new SharedSource()): Lowering {
   const { groups, buffers, arenaBytes } = schedule(plan);
-  const lowering = new Lowering(target, buffers, arenaBytes, source);
+  const lowering = new Lowering(h100, buffers, arenaBytes, source);
   for (const group of groups) {
     lowering.beginStep(group[0]![0]![0]!);
     const step = plan.steps[group[0]![0]![0]!]!;
