@@ -138,7 +138,7 @@ tests() {
   [ $quick = 1 ] && core="golden ops train"
   [ -n "$own" ] || say "tests: there is no test/cuda-*.test.ts"
   {
-    [ -z "$own" ] || xargs -P 4 -I{} bash -c "one_test {} $logs" <<<"$own"
+    [ -z "$own" ] || FLUXION_TEST_DEVICE=own xargs -P 4 -I{} bash -c "one_test {} $logs" <<<"$own"
     tr ' ' '\n' <<<"$core" | FLUXION_BACKEND=cuda xargs -P 4 -I{} bash -c "one_test {} $logs"
   } >"$logs/results"
   : >"$out/tests.log"

@@ -1,8 +1,8 @@
 /** The cuda backend beside PyTorch and JAX on the same card; bench/gpu.sh runs it. See bench/README.md. */
-import { execFileSync } from "node:child_process";
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as fx from "fluxion";
+import { openCuda } from "#lib/backend/cuda/load.js";
 import { stopChildren } from "./children.js";
 import { FlagError } from "./flags.js";
 import { type GpuCase, gpuCases } from "./gpu/cases.js";
@@ -17,7 +17,7 @@ async function measure(flags: GpuFlags, note: (line: GpuLine) => void): Promise<
   fx.setBackend(flags.backend);
   const started = performance.now();
   const elapsed = () => (performance.now() - started) / 1000;
-  const device = flags.backend === "cuda" ? cardName() : flags.backend;
+  const device = flags.backend === "cuda" ? openCuda().device.name : flags.backend;
   const peers = await findGpuPeers(flags.python, flags.backend === "cuda" ? "cuda" : "cpu", flags.quick);
   const versions = peers.map(({ name, about }) => [
     name,
@@ -61,12 +61,6 @@ async function once(sides: readonly Side[]): Promise<Timed[]> {
     }
   }
   return all;
-}
-
-/** The card's name, as its driver tells it. */
-function cardName(): string {
-  const args = ["--query-gpu=name", "--format=csv,noheader"];
-  return execFileSync("nvidia-smi", args, { encoding: "utf8" }).trim().split("\n")[0]!;
 }
 
 async function main(flags: GpuFlags): Promise<void> {

@@ -8,7 +8,7 @@ import type { AttentionPart, AttentionStep, BufferSpec, View } from "#lib/compil
 import { BackendError } from "#lib/errors.js";
 import type { DType } from "#lib/tensor/dtype.js";
 import { rowMajor, sizeOf } from "#lib/tensor/shape.js";
-import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
+import { cudaDevice } from "./support/cuda-device.js";
 import { h100 } from "./support/cuda-target.js";
 import { compiles, nvccMissing, resources } from "./support/nvcc.js";
 
@@ -224,10 +224,9 @@ for (const part of parts) {
   });
 }
 
-// ---- What it computes, on the emulated device.
+// ---- What it computes, on a device.
 
-const missing = cudaEmulatorMissing();
-if (!missing) process.env.FLUXION_CUDA_LIBRARIES = cudaEmulator();
+const missing = cudaDevice();
 
 /** Value, jvp, gradient and jvp of the gradient, as numbers. */
 function derivatives(backend: fx.BackendName, inputs: fx.Tensor[], options: fx.AttentionOptions): number[][] {

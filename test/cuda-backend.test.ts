@@ -2,15 +2,14 @@ import * as fx from "fluxion";
 import t, { type Test } from "tap";
 import { openCuda } from "#lib/backend/cuda/load.js";
 import { isOnDevice } from "#lib/tensor/storage.js";
-import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
+import { cudaDevice } from "./support/cuda-device.js";
 
-// The cuda backend behind the public face, on the emulated device.
+// The cuda backend behind the public face, on a device (see support/cuda-device.ts).
 
 type T = fx.Tensor;
 
-const missing = cudaEmulatorMissing();
+const missing = cudaDevice();
 const skip = missing ? { skip: missing } : {};
-if (!missing) process.env.FLUXION_CUDA_LIBRARIES = cudaEmulator();
 
 const cuda = (name: string, body: (t: Test) => void | Promise<void>) =>
   t.test(name, skip, async (t) => {

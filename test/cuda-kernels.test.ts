@@ -5,7 +5,7 @@ import { lower } from "#lib/compile/lower.js";
 import type { BufferSpec, Plan, Reducer, Step } from "#lib/compile/plan.js";
 import { allocate, type DType, isFloat, type TypedArray } from "#lib/tensor/dtype.js";
 import { sizeOf } from "#lib/tensor/shape.js";
-import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
+import { cudaDevice } from "./support/cuda-device.js";
 import { deviceRunners, isPlain } from "./support/cuda-plans.js";
 import { Dice, randomProgram } from "./support/random-program.js";
 
@@ -13,9 +13,8 @@ type T = fx.Tensor;
 
 fx.setBackend("typescript");
 
-const missing = cudaEmulatorMissing();
+const missing = cudaDevice();
 const skip = missing ? { skip: missing } : {};
-if (!missing) process.env.FLUXION_CUDA_LIBRARIES = cudaEmulator();
 
 interface Case {
   readonly name: string;

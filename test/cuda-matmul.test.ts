@@ -1,4 +1,4 @@
-// Matrix products on CUDA: what becomes of a step, that its kernels compile, and what they compute on the emulated device.
+// Matrix products on CUDA: what becomes of a step, that its kernels compile, and what they compute on a device (see support/cuda-device.ts).
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ import type { MatmulPrecision } from "#lib/backend/precision.js";
 import type { BufferSpec, Expression, MatMulStep, View } from "#lib/compile/plan.js";
 import { allocate, type DType, isFloat, type TypedArray } from "#lib/tensor/dtype.js";
 import { rowMajor, sizeOf } from "#lib/tensor/shape.js";
-import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
+import { cudaDevice } from "./support/cuda-device.js";
 import { h100 } from "./support/cuda-target.js";
 import { nvccMissing, resources } from "./support/nvcc.js";
 
@@ -419,17 +419,16 @@ t.test(
   },
 );
 
-const missing = cudaEmulatorMissing();
+const missing = cudaDevice();
 if (missing !== undefined) t.pass(`not run on a device: ${missing}`);
-else onTheEmulator(cudaEmulator());
+else onTheDevice();
 
-function onTheEmulator(libraries: string): void {
-  process.env.FLUXION_CUDA_LIBRARIES = libraries;
+function onTheDevice(): void {
   const cache = mkdtempSync(join(tmpdir(), "fluxion-cuda-matmul-"));
   process.env.FLUXION_CACHE = cache;
   t.teardown(() => rmSync(cache, { recursive: true, force: true }));
 
-  /** Runs products, whose kernels are compiled together; each run has other orders of threads and blocks. */
+  /** Runs products, whose kernels are compiled together; each run has, on the emulated device, other orders of threads and blocks. */
   function check(
     t: Test,
     examples: readonly Example[],

@@ -1,4 +1,4 @@
-// Strips on CUDA: what becomes of them, that their kernels compile, and what they compute on the emulated device.
+// Strips on CUDA: what becomes of them, that their kernels compile, and what they compute on a device (see support/cuda-device.ts).
 import * as fx from "fluxion";
 import t from "tap";
 import type { Target } from "#lib/backend/cuda/lowering.js";
@@ -9,7 +9,7 @@ import { lower } from "#lib/compile/lower.js";
 import { buffersOf } from "#lib/compile/memory.js";
 import type { Plan, StripStep } from "#lib/compile/plan.js";
 import { byteSize, type TypedArray } from "#lib/tensor/dtype.js";
-import { cudaEmulator, cudaEmulatorMissing } from "./support/cuda-emulator.js";
+import { cudaDevice } from "./support/cuda-device.js";
 import { lowerStrips, runOnDevice, stripped } from "./support/cuda-strips.js";
 import { h100 } from "./support/cuda-target.js";
 import { nvccMissing, resources } from "./support/nvcc.js";
@@ -21,9 +21,8 @@ type F = (...inputs: T[]) => T | T[];
 fx.setBackend("typescript");
 t.setTimeout(300_000);
 
-const missing = cudaEmulatorMissing();
+const missing = cudaDevice();
 const skip = missing ? { skip: missing } : {};
-if (!missing) process.env.FLUXION_CUDA_LIBRARIES = cudaEmulator();
 
 const planOf = (f: F, inputs: readonly T[]): Plan => lower(fx.inspect(f, ...inputs).graph);
 const stripsOf = (plan: Plan, device?: Target): StripStep[] =>
@@ -199,7 +198,7 @@ const tolerances = [
 ] as const;
 
 for (const [name, f] of Object.entries({ flowMatching, meanFlow })) {
-  t.test(`gradients of ${name} on the emulated device`, skip, async (t) => {
+  t.test(`gradients of ${name} on a device`, skip, async (t) => {
     for (const size of [
       { rows: 261, hidden: 50, layers: 2 },
       { rows: 2100, hidden: 20, layers: 2 },
@@ -242,7 +241,7 @@ const programs: { readonly [name: string]: F } = {
   },
 };
 
-t.test("all that may be a part of a strip, on the emulated device", skip, async (t) => {
+t.test("all that may be a part of a strip, on a device", skip, async (t) => {
   for (const [name, f] of Object.entries(programs)) {
     for (const [dtype, precision, tolerance] of tolerances) {
       if (name === "whole numbers and truths" && dtype === "float32") continue;
