@@ -1,5 +1,7 @@
 import type { Plan, StrippedPlan } from "../../compile/plan.js";
 import { stripMine } from "../../compile/strip.js";
+import { BackendError } from "../../errors.js";
+import { byteSize } from "../../tensor/dtype.js";
 import type { Backend } from "../backend.js";
 import { translated } from "../native.js";
 import { matmulPrecision } from "../precision.js";
@@ -49,10 +51,22 @@ function optimize(plan: Plan, target: Target): StrippedPlan {
 
 function compile(addon: CudaAddon, device: CudaDevice, plan: Plan): CudaExecutable {
   validatePlan(plan);
+  checkSizes(device, plan);
   const target = targetOf(device);
   const { source, ...body } = lowerPlan(optimize(plan, target), target);
   return translated(() => {
     const module = addon.load(compiled(addon, device, source));
     return new CudaExecutable(addon, plan, addon.createProgram(module, body));
   });
+}
+
+/** What cannot fit at all is said before a kernel is made for it. */
+function checkSizes({ memoryBytes }: CudaDevice, { buffers }: Plan): void {
+  for (const { dtype, size } of buffers) {
+    const bytes = size * byteSize(dtype);
+    if (bytes > memoryBytes)
+      throw new BackendError(
+        `out of memory on the device: ${size} elements of ${dtype} need ${bytes} bytes, it has ${memoryBytes}`,
+      );
+  }
 }
