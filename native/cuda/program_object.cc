@@ -132,16 +132,6 @@ Napi::Value newProgram(Napi::Env env, std::shared_ptr<Program> program) {
         [program, inputs, outputs] { *outputs = program->run(inputs, nullptr, true); },
         [outputs](Napi::Env e) { return buffers(e, *outputs); }, [] {});
   });
-  method(env, object, "finished", [program](const Napi::CallbackInfo& call) {
-    const auto end = std::make_shared<Mark>(program->device(), false, true);
-    {
-      const Turn turn(program->device());
-      end->record();
-    }
-    return inBackground(
-        call.Env(), Napi::Object::New(call.Env()), [end] { end->wait(); }, [](Napi::Env e) { return e.Undefined(); },
-        [] {});
-  });
   method(env, object, "loop", [program](const Napi::CallbackInfo& call) {
     const std::shared_ptr<Module> service = moduleOf(call[0]);
     const std::vector<Shared> inputs = inputsOf(call[1], *program);

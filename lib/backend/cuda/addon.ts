@@ -68,8 +68,6 @@ export interface NativeProgram {
   run(inputs: readonly NativeBuffer[], seconds?: Float64Array): NativeBuffer[];
   /** The same off the main thread: resolves when the outputs are there, and rejects where a check fails. */
   runAsync(inputs: readonly NativeBuffer[]): Promise<NativeBuffer[]>;
-  /** Resolves when all that was started before is done, without blocking the main thread. */
-  finished(): Promise<void>;
   /**
    * A loop around the program; see Loop in ../backend.ts. The first `carried` inputs are copied, the others kept. A step
    * is one launch of a CUDA graph; the state stays on the device. `service` is the loaded `loopSource` (load.ts).

@@ -1,5 +1,5 @@
 import { BackendError } from "../../errors.js";
-import { allocate, byteSize, type DType, dtypeOf, type TypedArray } from "../../tensor/dtype.js";
+import { allocate, type DType, dtypeOf, type TypedArray } from "../../tensor/dtype.js";
 import { type DeviceArray, isOnDevice, type Storage } from "../../tensor/storage.js";
 import { setDisposal } from "../../tensor/tensor.js";
 import { translated, translatedAsync } from "../native.js";
@@ -55,7 +55,7 @@ export function place(
   dtype: DType,
   size: number,
 ): NativeBuffer {
-  const kind = input instanceof CudaArray ? input.dtype : isOnDevice(input) ? input.dtype : dtypeOf(input);
+  const kind = isOnDevice(input) ? input.dtype : dtypeOf(input);
   if (kind !== dtype || input.length !== size)
     throw new BackendError(
       `input ${number}: expected ${dtype} array of ${size} elements, got ` +
@@ -73,12 +73,6 @@ export function place(
 }
 
 function upload(addon: CudaAddon, array: TypedArray): CudaArray {
-  const dtype = dtypeOf(array)!;
-  if (array.byteLength !== array.length * byteSize(dtype))
-    throw new BackendError("a typed array without memory");
-  return new CudaArray(
-    translated(() => addon.upload(array)),
-    dtype,
-    array.length,
-  );
+  const native = translated(() => addon.upload(array));
+  return new CudaArray(native, dtypeOf(array)!, array.length);
 }
