@@ -14,6 +14,7 @@ export * as io from "./io/index.js";
 export * as metrics from "./metrics/index.js";
 export * as models from "./models/index.js";
 export * as nn from "./nn/index.js";
+export * from "./notebook/index.js";
 export * from "./ops/index.js";
 export * as optim from "./optim/index.js";
 export * as plot from "./plot/index.js";
